@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::Failure;
+use milena_core::group::ledger::Restored;
 use milena_core::source::{Amount, Epoch};
 use milena_wire::batch::{BatchHeader, RecordBatch, RecordError, Records, RecordsPlace};
 use milena_wire::{DecodeError, DecodeReason};
@@ -48,6 +49,8 @@ pub struct Batch {
     pub(super) unreadable: Arc<Unreadable>,
     /// Whether offsets without records were marked as done.
     pub(super) are_holes_marked: AtomicBool,
+    /// What an earlier owner of the partition has finished, if some of it is in this batch.
+    pub(super) finished: Option<Restored>,
 }
 
 /// The records of a batch.
@@ -156,10 +159,17 @@ impl Batch {
 
     /// How many records the batch holds at most. It holds fewer if compaction has removed some.
     pub fn record_count_max(&self) -> u64 {
-        u64::try_from(self.next_offset() - self.first_offset()).unwrap_or(0)
+        let (first, next) = (self.first_offset(), self.next_offset());
+        let left_out = self.finished.as_deref().map_or(0, |finished| {
+            let after = &finished[finished.partition_point(|run| run.end <= first)..];
+            let within = after.iter().take_while(|run| run.start < next);
+            within.map(|run| run.end.min(next) - run.start.max(first)).sum()
+        });
+        u64::try_from(next - first - left_out).unwrap_or(0)
     }
 
-    /// The size of the records in bytes, decompressed. Records before the offset that was asked for count as well.
+    /// The size of the records in bytes, decompressed. Records before the offset that was asked for count as well, and records
+    /// that are not returned because they are [finished](crate::GroupConsumerBuilder::keep_finished).
     pub fn bytes(&self) -> usize {
         match &self.records {
             Content::Whole(records) => records.records_bytes(),
@@ -186,9 +196,13 @@ impl Batch {
 
     #[inline]
     fn records_from(&self, offset: i64) -> Records<'_> {
-        match &self.records {
+        let records = match &self.records {
             Content::Whole(records) => records.records_from(offset),
             Content::Part(part) => part.opened.records.records_between(part.from, part.until, offset),
+        };
+        match &self.finished {
+            None => records,
+            Some(finished) => records.leaving_out(finished),
         }
     }
 
@@ -252,7 +266,8 @@ impl Batch {
         }
     }
 
-    /// The records, in order.
+    /// The records, in order. Those that an earlier owner of the partition has [finished](crate::GroupConsumerBuilder::keep_finished)
+    /// are left out.
     ///
     /// The iteration ends at a record that cannot be read, which only a faulty producer writes. [`Consumer::next`]
     /// then returns the error, and the partition stops there until [`Consumer::skip`] or a seek, unless it was sought

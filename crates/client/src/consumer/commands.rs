@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use milena_core::Instant;
 use milena_core::group::commits::StoredOffset;
 use milena_core::group::{Goodbye, TopicPartition};
 use milena_core::source::{Amount, Epoch, Position};
 use milena_core::transaction::Offsets;
+use milena_core::{Failure, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::naming::Pattern;
@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// Read the partition from `position`; if there is none, from what the group has committed.
     Assign { queue: Arc<Queue>, epoch: Epoch, position: Option<Position> },
     /// Go on from `position`.
-    Seek { queue: Arc<Queue>, epoch: Epoch, position: Position },
+    Seek { queue: Arc<Queue>, epoch: Epoch, position: Position, before: FinishedBefore },
     /// Fetch no more of the partition until it is sought.
     Halt { queue: Arc<Queue>, epoch: Epoch },
     /// Read the partition no more.
@@ -42,6 +42,16 @@ pub(super) enum Command {
     Released,
 }
 
+/// What becomes of what is finished above the committed offset, and was when the partition was assigned.
+pub(super) enum FinishedBefore {
+    /// It is not returned.
+    Stays,
+    /// The application wants everything from the new position on.
+    Forgotten,
+    /// The application went back to this, which the group has stored, and does not get what it says is finished.
+    Anew(Box<StoredOffset>),
+}
+
 /// Where the outcome of a call goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -58,6 +68,8 @@ pub(super) enum GroupCommand {
     Offsets { given: Option<Vec<(TopicPartition, StoredOffset)>>, of: Vec<Arc<Queue>>, reply: Reply<Offsets> },
     /// These offsets were committed in a transaction.
     Stored(Vec<(TopicPartition, StoredOffset)>),
+    /// These offsets were refused in a transaction.
+    NotStored(Vec<(TopicPartition, StoredOffset)>, Failure),
     /// Subscribe to this in place of what was subscribed to before.
     Subscribe(Subscribed),
     /// The application asks for a batch after it heard that the member had left.

@@ -26,7 +26,7 @@ use milena_messages::list_offsets::ListOffsetsRequest;
 use milena_messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use tokio::sync::watch;
 
-use super::commands::{Command, Commands};
+use super::commands::{Command, Commands, FinishedBefore};
 use super::ends::{End, Ends};
 use super::group::{Group, GroupTag};
 use super::held::Memory;
@@ -272,7 +272,9 @@ impl Driver {
                 (None, Some(position)) => self.assign(&queue, epoch, position),
                 (None, None) => {}
             },
-            Command::Seek { queue, epoch, position } => self.seek(&queue, epoch, position),
+            Command::Seek { queue, epoch, position, before } => {
+                self.seek(&queue, epoch, position, &before);
+            }
             Command::Halt { queue, epoch } => {
                 self.with_slot(&queue, |source, slot| source.halt(slot, epoch));
             }
@@ -337,10 +339,10 @@ impl Driver {
         }
     }
 
-    fn seek(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position) {
+    fn seek(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position, before: &FinishedBefore) {
         let now = self.now();
         if let Some(group) = &mut self.group {
-            if !group.handle_seek(queue, epoch, position, now) {
+            if !group.handle_seek(queue, epoch, position, before, now) {
                 return;
             }
             if queue.slot().is_none() {
@@ -477,10 +479,12 @@ impl Driver {
                     let Some(frame) = frame else { continue };
                     // Before the batch is listed, which would make a command of it.
                     self.hold_if_paused(slot);
-                    let queued = Queued::new(batch, from, high_watermark, frame);
+                    let mut queued = Queued::new(batch, from, high_watermark, frame);
                     let fetched = &queued.fetched;
                     // The group is told first: once the batch is in its queue, it may be marked as done.
-                    self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, fetched, now));
+                    let finished = self
+                        .with_group(slot, |group, queue| group.handle_delivered(queue, epoch, fetched, now));
+                    queued.fetched.finished = finished.flatten();
                     let ahead = || self.source.batches_ahead(slot);
                     self.with_queue(slot, epoch, |inner| inner.push(queued, ahead));
                 }
@@ -554,12 +558,10 @@ impl Driver {
         self.queues.get(slot.0 as usize)?.as_ref()
     }
 
-    /// Tells the group of its partition in `slot`, if there is a group.
-    fn with_group(&mut self, slot: Slot, tell: impl FnOnce(&mut Group, &Queue)) {
+    /// Tells the group of its partition in `slot`, if there is a group. Answers with what it says.
+    fn with_group<T>(&mut self, slot: Slot, tell: impl FnOnce(&mut Group, &Queue) -> T) -> Option<T> {
         let queue = self.queues.get(slot.0 as usize).and_then(Option::as_ref);
-        if let (Some(group), Some(queue)) = (&mut self.group, queue) {
-            tell(group, queue);
-        }
+        Some(tell(self.group.as_mut()?, queue?))
     }
 
     /// Changes a partition's queue, unless the partition was sought since `epoch`, and wakes its reader if there is

@@ -15,6 +15,7 @@ mod committing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use milena_core::group::commits::{
     Commits, Kind as CommitKind, NotCommitted, Request as CommitRequest, Settings as CommitSettings,
     StoredOffset, Ticket,
 };
+use milena_core::group::ledger;
 use milena_core::group::{
     Ask, Event, Goodbye, MemberIdentity, Membership, Protocol, Request, Response, Settings as MemberSettings,
     Subscription, TopicPartition, Wanted, leave_by_id,
@@ -39,7 +41,7 @@ use milena_messages::offset_fetch::OffsetFetchRequest;
 use milena_messages::sync_group::SyncGroupRequest;
 use milena_wire::Uuid;
 
-use super::commands::{GroupCommand, Reply, Stored, Subscribed};
+use super::commands::{FinishedBefore, GroupCommand, Reply, Stored, Subscribed};
 use super::driver::{Driver, Tag};
 use super::handle::ConsumerHandle;
 use super::hooks::{Hooks, Occasion, Partitions, Run};
@@ -152,6 +154,8 @@ pub(super) struct Group {
     gated: BTreeSet<TopicPartition>,
     /// The one that was committed last.
     last_gated: TopicPartition,
+    /// Partitions with restored offsets of which it is not known yet whether the log has them.
+    unchecked: BTreeSet<TopicPartition>,
     /// Partitions of which no batch is handed out, because too many runs of finished records wait for one that is not.
     full: BTreeSet<TopicPartition>,
 }
@@ -273,6 +277,7 @@ impl Group {
             marks: Vec::new(),
             gated: BTreeSet::new(),
             last_gated: TopicPartition::new(&Arc::from(""), 0),
+            unchecked: BTreeSet::new(),
             full: BTreeSet::new(),
         };
         let now = client.0.clock.now();
@@ -312,6 +317,7 @@ impl Group {
                 let _ = reply.send(offsets);
             }
             GroupCommand::Stored(offsets) => self.commits.handle_stored(&offsets, now),
+            GroupCommand::NotStored(offsets, why) => self.commits.handle_not_stored(&offsets, &why),
             GroupCommand::Subscribe(subscribed) => {
                 self.standing.joins();
                 self.subscribe(subscribed, now);
@@ -432,6 +438,7 @@ impl Group {
         queue: &Arc<Queue>,
         epoch: Epoch,
         position: Position,
+        before: &FinishedBefore,
         now: Instant,
     ) -> bool {
         let at = of(queue);
@@ -449,15 +456,25 @@ impl Group {
                 false
             }
             None => {
-                self.sought(at, epoch, position, now);
+                self.sought(at, epoch, position, before, now);
                 true
             }
         }
     }
 
-    fn sought(&mut self, at: TopicPartition, epoch: Epoch, position: Position, now: Instant) {
+    fn sought(
+        &mut self,
+        at: TopicPartition,
+        epoch: Epoch,
+        position: Position,
+        before: &FinishedBefore,
+        now: Instant,
+    ) {
         // What was done up to now counts, although the application goes elsewhere.
         self.drain_one(&at, now);
+        if !matches!(before, FinishedBefore::Stays) {
+            self.commits.forget_restored(&at, now);
+        }
         match position.offset() {
             Some(offset) => {
                 self.seeking.remove(&at);
@@ -466,6 +483,10 @@ impl Group {
                 } else {
                     let id = self.topic_id(&at.topic);
                     self.commits.assign(&at, id, epoch, &StoredOffset::at(offset), false, now);
+                }
+                if let FinishedBefore::Anew(stored) = before {
+                    self.commits.restore(&at, stored);
+                    self.unchecked.insert(at);
                 }
             }
             None => {
@@ -476,15 +497,37 @@ impl Group {
 
     // What the fetch machine says.
 
-    /// A batch is put into the queue of its partition.
-    pub(super) fn handle_delivered(&mut self, queue: &Queue, epoch: Epoch, batch: &Fetched, now: Instant) {
+    /// A batch is put into the queue of its partition. Answers with what is finished by an earlier owner, if some of it is in the
+    /// batch.
+    pub(super) fn handle_delivered(
+        &mut self,
+        queue: &Queue,
+        epoch: Epoch,
+        batch: &Fetched,
+        now: Instant,
+    ) -> Option<ledger::Restored> {
+        let at = of(queue);
         if self.commit_settings.is_before_delivery {
-            self.gated.insert(of(queue));
-            return;
+            self.gated.insert(at);
+            return None;
         }
-        let offsets = batch.first_offset()..batch.end_offset();
+        if !self.unchecked.is_empty() && self.unchecked.remove(&at) {
+            self.commits.check_restored(&at, batch.high_watermark, now);
+        }
+        let (first, end) = (batch.first_offset(), batch.end_offset());
+        // Before the delivery, with which the last of it may be dropped.
+        let restored =
+            if self.commit_settings.keeps_finished { self.restored_in(&at, first..end) } else { None };
         let leader_epoch = batch.header().partition_leader_epoch.map(LeaderEpoch);
-        self.commits.handle_delivered(&of(queue), epoch, offsets, leader_epoch, now);
+        self.commits.handle_delivered(&at, epoch, first..end, leader_epoch, now);
+        restored
+    }
+
+    /// What was restored of a partition, if some of it is at these offsets.
+    fn restored_in(&self, at: &TopicPartition, offsets: Range<i64>) -> Option<ledger::Restored> {
+        let restored = self.commits.ledger(at)?.restored();
+        let next = restored.partition_point(|run| run.end <= offsets.start);
+        restored.get(next).is_some_and(|run| run.start < offsets.end).then(|| Arc::clone(restored))
     }
 
     pub(super) fn handle_passed(&mut self, queue: &Queue, epoch: Epoch, next: i64, now: Instant) {
@@ -784,9 +827,12 @@ impl Group {
         };
         if let Some(stored) = &stored {
             self.commits.assign(at, id, epoch, stored, true, now);
+            if self.commit_settings.keeps_finished {
+                self.unchecked.insert(at.clone());
+            }
         }
         if let Some(position) = sought {
-            self.sought(at.clone(), epoch, position, now);
+            self.sought(at.clone(), epoch, position, &FinishedBefore::Forgotten, now);
         }
         let position = sought.or(stored.as_ref().map(position_of)).or(self.reset);
         let Some(position) = position else {
@@ -891,6 +937,7 @@ impl Group {
     fn give_up(&mut self, at: &TopicPartition, why: &Failure, driver: &Driver) {
         let stored = self.commits.stored(at);
         self.commits.give_up(at, why);
+        self.unchecked.remove(at);
         let queue = self.owned.remove(at);
         if let Some(queue) = &queue {
             queue.end_marks(stored);
@@ -1046,6 +1093,9 @@ impl Group {
         let mut of_member = || membership.as_mut().and_then(Membership::poll_notice);
         while let Some(notice) = of_member().or_else(|| self.commits.poll_notice()) {
             report(&notice);
+        }
+        while let Some(warning) = self.commits.poll_warning() {
+            tracing::warn!(target: "milena", "{warning}");
         }
         if let Some(failure) = self.membership.as_mut().and_then(Membership::poll_handed_over) {
             // The protocol of the next assignment is told again.

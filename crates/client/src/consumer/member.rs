@@ -236,6 +236,61 @@ impl GroupConsumerBuilder {
         self
     }
 
+    /// Stores beside each committed offset which records after it are done, as the offset's metadata. A member that begins there
+    /// does not get these again: batches leave them out, and batches without any other record are passed over. So after a crash
+    /// only what was not done at the last commit is processed again, however long one record holds the offset back. Use it if
+    /// records are done in another order than that of their offsets. Default off; `keep_finished=true` in properties.
+    ///
+    /// All members should have it. One without it returns these records again, and its commits store no such metadata.
+    ///
+    /// A commit is made as well when only this has changed. The text takes at most 4 096 characters (the default of the broker's
+    /// `offset.metadata.max.bytes`), which is room for 60 000 offsets of which any are done, or for some 6 000 single records that are
+    /// not. Before it is full no more batches of the partition are returned until records at its beginning are done. To brokers that
+    /// take less, less is sent: of what does not fit, the records with the highest offsets are processed again after a crash. In a
+    /// transaction this is learned from one that has to be aborted.
+    ///
+    /// Maps that Confluent's Parallel Consumer has stored are read too, so that a group can move from it. Other metadata is left
+    /// alone until the next commit. A map is not believed, and a warning says so, if it is damaged, was made for another offset, or
+    /// reaches past the end of the log. After a [seek](Consumer::seek) back, everything from the new position on is returned.
+    ///
+    /// A text that the program gives to [`commit_offsets`](Consumer::commit_offsets) is stored as it is, and the next automatic
+    /// commit takes its place.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let producer = client.producer().build().await?;
+    /// # for key in ["slow", "quick", "quick"] {
+    /// #     producer.send(milena::Record::to("orders").key(key).value("created")).await?;
+    /// # }
+    /// let mut consumer = client.consumer("billing").subscribe(["orders"]).keep_finished().build().await?;
+    /// let (mut returned, mut quick) = (0, 0);
+    /// while returned < 3 {
+    ///     let Some(batch) = consumer.next().await? else { break };
+    ///     for record in &batch {
+    ///         returned += 1;
+    ///         if record.key() == Some(b"quick") {
+    ///             quick += 1;
+    ///             consumer.done_record(&record);
+    ///         } // The first one takes its time.
+    ///     }
+    /// }
+    /// consumer.close().await?;
+    ///
+    /// let mut consumer = client.consumer("billing").subscribe(["orders"]).keep_finished().build().await?;
+    /// let batch = consumer.next().await?.expect("the first record is not done");
+    /// assert_eq!((quick, batch.iter().count()), (2, 1));
+    /// # consumer.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_finished(mut self) -> Self {
+        self.of_group.keep_finished = true;
+        self
+    }
+
     /// Sets where a partition is read from of which the group has committed nothing, or whose committed offset does not exist
     /// any more (`auto.offset.reset`). Default [`Reset::Earliest`], so that no record is skipped; in Java's client it is
     /// `latest`.
@@ -340,6 +395,11 @@ impl GroupConsumerBuilder {
         if is_at_most_once && !settings.group.auto_commit {
             return wrong("at_most_once commits each batch by itself, which auto_commit=false forbids");
         }
+        if is_at_most_once && settings.group.keep_finished {
+            return wrong(
+                "at_most_once commits each batch before it is returned, so that keep_finished has nothing to keep",
+            );
+        }
         let pattern = match pattern.map(|pattern| Pattern::new(&pattern)).transpose() {
             Ok(pattern) => pattern,
             Err(why) => return wrong(&format!("the pattern of topics cannot be read: {why}")),
@@ -356,6 +416,7 @@ impl GroupConsumerBuilder {
             group,
             interval: of_group.auto_commit.then_some(of_group.commit_interval),
             is_before_delivery: is_at_most_once,
+            keeps_finished: of_group.keep_finished,
             require_stable: settings.consumer.isolation == Isolation::ReadCommitted,
             request_timeout: of_client.request_timeout,
             backoff: client.retry_backoff(),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use milena_core::group::ledger::Restored;
 use milena_core::source::{Epoch, Slot};
 use milena_core::{Failure, Instant, LeaderEpoch};
 use milena_wire::batch::{BatchHeader, RawBatch, RecordsPlace};
@@ -202,9 +203,9 @@ impl Inner {
         for (index, bytes) in chosen {
             let queued = &mut self.batches[index];
             let batch = RawBatch::parse(&copy.split_to(bytes.len())).expect("the same bytes");
-            let Fetched { from, passed, high_watermark, .. } = queued.fetched;
+            let Fetched { from, passed, high_watermark, ref finished, .. } = queued.fetched;
             let mut moved = Queued::new(batch, from, high_watermark, &memory);
-            moved.fetched.passed = passed;
+            (moved.fetched.passed, moved.fetched.finished) = (passed, finished.clone());
             copied.push(std::mem::replace(queued, moved));
         }
         copied
@@ -270,6 +271,8 @@ pub(super) struct Fetched {
     /// The next offset to read when control records or aborted batches follow this batch.
     pub(super) passed: Option<i64>,
     pub(super) high_watermark: i64,
+    /// What an earlier owner of the partition has finished, if some of it is in this batch.
+    pub(super) finished: Option<Restored>,
 }
 
 /// The records of a fetched batch.
@@ -288,7 +291,8 @@ impl Queued {
     /// A batch as it came, in memory that is counted by `frame`.
     pub(super) fn new(batch: RawBatch, from: i64, high_watermark: i64, frame: &Arc<Memory>) -> Self {
         let claim = Claim::new(frame, batch.bytes().len());
-        let fetched = Fetched { content: Content::Raw(batch), from, passed: None, high_watermark };
+        let fetched =
+            Fetched { content: Content::Raw(batch), from, passed: None, high_watermark, finished: None };
         Self { fetched, claim }
     }
 
@@ -313,6 +317,14 @@ impl Fetched {
         let is_small = header.magic == 2 && i64::from(header.record_count) <= records_max;
         let end = self.first_offset().saturating_add(records_max);
         (!is_small && end < self.end_offset()).then_some(end)
+    }
+
+    /// Whether all of it up to `end` is finished.
+    pub(super) fn is_finished(&self, end: i64) -> bool {
+        let Some(finished) = &self.finished else { return false };
+        let first = self.first_offset();
+        let next = finished.partition_point(|run| run.end <= first);
+        finished.get(next).is_some_and(|run| run.start <= first && end <= run.end)
     }
 
     /// The next offset to read after this batch.
@@ -370,6 +382,7 @@ pub(super) enum Coming {
 }
 
 /// What a reader gets next.
+#[allow(clippy::large_enum_variant, reason = "it is moved once or twice, and a box would be an allocation")]
 pub(super) enum Next {
     /// A batch, or the part of it that ends at this offset.
     Batch(Hold, Epoch, Queued, Option<i64>),
@@ -620,15 +633,16 @@ impl Queue {
         Some((epoch, position))
     }
 
-    /// Drops the batches and begins a new epoch at `position`.
-    pub(super) fn restart(&self, epochs: &Epochs, position: Option<i64>) -> Epoch {
+    /// Drops the batches and begins a new epoch at `position`. Answers as well whether that is not before the position.
+    pub(super) fn restart(&self, epochs: &Epochs, position: Option<i64>) -> (Epoch, bool) {
         let mut inner = self.inner();
+        let is_onward = inner.position.is_some_and(|before| position >= Some(before));
         let dropped = inner.restart(epochs, position);
         let epoch = inner.epoch;
         drop(inner);
         // Outside the lock, because freeing memory wakes tasks.
         drop(dropped);
-        epoch
+        (epoch, is_onward)
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use milena_core::group::commits::StoredOffset;
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Amount, Epoch, Flow, Position, amount_of};
 use milena_wire::batch::{RawBatch, RecordBatch, RecordsPlace};
@@ -12,7 +13,7 @@ use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::{DecodeError, Limits};
 
 use super::batch::{Batch, Content as Records, Met, Opened, Part, Unreadable, end_of, unread, unreadable};
-use super::commands::{Command, Commands, GroupCommand};
+use super::commands::{Command, Commands, FinishedBefore, GroupCommand};
 use super::flow::ConsumerFlow;
 use super::gate::{Gate, Gates, Resumed};
 use super::held::{Claim, Hold, Kept, Memory};
@@ -173,7 +174,7 @@ impl Shared {
         if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
             let Some(position) = position else { return };
             queue.set_until(until);
-            return self.restart(queue, position);
+            return self.restart(queue, position, None);
         }
         let epoch = self.epochs.next();
         let offset = position.and_then(Position::offset);
@@ -242,18 +243,33 @@ impl Shared {
     }
 
     pub(super) fn seek(&self, queue: &Arc<Queue>, position: Position) -> Result<(), Error> {
+        self.seek_to(queue, position, None)
+    }
+
+    /// As [`seek`](Self::seek), to what the group has stored if that is given.
+    pub(super) fn seek_to(
+        &self,
+        queue: &Arc<Queue>,
+        position: Position,
+        stored: Option<StoredOffset>,
+    ) -> Result<(), Error> {
         let doing = || format!("seeking in partition {} of topic {:?}", queue.partition, queue.topic);
         position.check().map_err(|failure| Error::new(doing(), failure))?;
         if queue.is_over() {
             return Err(not_assigned(&doing()));
         }
-        self.restart(queue, position);
+        self.restart(queue, position, stored);
         Ok(())
     }
 
-    fn restart(&self, queue: &Arc<Queue>, position: Position) {
-        let epoch = queue.restart(&self.epochs, position.offset());
-        self.commands.push(Command::Seek { queue: Arc::clone(queue), epoch, position });
+    fn restart(&self, queue: &Arc<Queue>, position: Position, stored: Option<StoredOffset>) {
+        let (epoch, is_onward) = queue.restart(&self.epochs, position.offset());
+        let before = match stored {
+            Some(stored) => FinishedBefore::Anew(Box::new(stored)),
+            None if is_onward => FinishedBefore::Stays,
+            None => FinishedBefore::Forgotten,
+        };
+        self.commands.push(Command::Seek { queue: Arc::clone(queue), epoch, position, before });
         self.finish_at(queue, position);
     }
 
@@ -445,7 +461,7 @@ impl Opener {
     }
 
     /// Checks and decompresses a batch, or hands out the next part of one, which ends at `end`. None for a part in which
-    /// compaction has left no record.
+    /// compaction has left no record, and for what is finished.
     pub(super) fn open(
         &mut self,
         hold: Hold,
@@ -456,7 +472,20 @@ impl Opener {
         self.shared.ready.note_busy();
         let Queued { fetched, claim } = queued;
         let next_offset = fetched.next_offset();
-        let Fetched { content, from, high_watermark, .. } = fetched;
+        if fetched.finished.is_some() {
+            let until = end.unwrap_or_else(|| fetched.end_offset());
+            if fetched.is_finished(until) {
+                // Of a batch that is taken in parts, the rest stays in front of the queue as it is.
+                let amount = match (&fetched.content, end) {
+                    (_, Some(_)) => Amount::default(),
+                    (Content::Raw(raw), None) => amount_of(raw),
+                    (Content::Opened(opened, _), None) => opened.amount,
+                };
+                self.taken(&hold, epoch, amount);
+                return Ok(self.pass_over(&hold, epoch, fetched.first_offset()..until));
+            }
+        }
+        let Fetched { content, from, high_watermark, finished, .. } = fetched;
         let records = match (content, end) {
             (Content::Raw(raw), None) => {
                 self.taken(&hold, epoch, amount_of(&raw));
@@ -499,10 +528,10 @@ impl Opener {
         self.shared.finish_if_read(&hold.queue);
         let unreadable = Arc::clone(&self.unreadable);
         let are_holes_marked = AtomicBool::new(false);
-        Ok(Some(Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked }))
+        Ok(Some(Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked, finished }))
     }
 
-    /// Compaction has left no record at these offsets of a batch.
+    /// Compaction has left no record at these offsets of a batch, or all of them are finished.
     fn pass_over(&self, hold: &Hold, epoch: Epoch, offsets: Range<i64>) -> Option<Batch> {
         self.shared.mark_in(&hold.queue, epoch, offsets);
         self.shared.finish_if_read(&hold.queue);

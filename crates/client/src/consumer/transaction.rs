@@ -10,7 +10,7 @@ use milena_core::transaction::Offsets;
 use milena_core::{Failure, LeaderEpoch};
 
 use super::batch::Batch;
-use super::commands::{Command, GroupCommand};
+use super::commands::{Command, FinishedBefore, GroupCommand};
 use super::queue::Queue;
 use super::shared::Shared;
 use super::{Consumer, ConsumerHandle};
@@ -25,6 +25,14 @@ pub(crate) struct InTransaction {
 impl InTransaction {
     pub(crate) fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// The group's coordinator does not take them.
+    pub(crate) fn refused(self, why: &Failure) {
+        if let Some(shared) = self.shared.upgrade() {
+            let command = GroupCommand::NotStored(self.offsets.offsets, why.clone());
+            shared.commands.push(Command::Group(command));
+        }
     }
 
     /// The transaction is committed.
@@ -123,7 +131,8 @@ impl Consumer {
         for Taken { queue, epoch, first, .. } in taken {
             if let Some((epoch, offset)) = self.shared.truncate(queue, *epoch, *first) {
                 let position = Position::Offset(offset);
-                self.shared.commands.push(Command::Seek { queue: Arc::clone(queue), epoch, position });
+                let (queue, before) = (Arc::clone(queue), FinishedBefore::Stays);
+                self.shared.commands.push(Command::Seek { queue, epoch, position, before });
             }
         }
     }
@@ -165,8 +174,8 @@ impl Shared {
         let reset = self.standing(doing)?.reset;
         let assigned = self.assignment();
         for ((topic, partition), stored) in self.committed(assigned).await? {
-            let position = match stored {
-                Some(CommittedOffset { offset, .. }) => Position::Offset(offset),
+            let position = match &stored {
+                Some(CommittedOffset { offset, .. }) => Position::Offset(*offset),
                 None => reset.ok_or_else(|| {
                     let why = format!(
                         "the group has committed no offset of partition {partition} of topic {topic:?}, and the reset \
@@ -176,7 +185,10 @@ impl Shared {
                 })?,
             };
             // It may have been given up meanwhile.
-            if let Err(error) = self.seek_in(&topic, partition, position)
+            let queue = self.found(&topic, partition, "rewinding");
+            let sought =
+                queue.and_then(|queue| self.seek_to(&queue, position, stored.map(StoredOffset::from)));
+            if let Err(error) = sought
                 && !matches!(error.failure(), Failure::Caller(_))
             {
                 return Err(error);

@@ -612,7 +612,10 @@ impl Transaction<'_> {
         let Some(taken) = taken else { return Ok(()) };
         let (what, limit) = (taken.offsets().clone(), self.producer.limit());
         let order = |reply| Command::Offsets { what, limit, reply };
-        self.producer.order("committing offsets in", false, order).await?;
+        if let Err(error) = self.producer.order("committing offsets in", false, order).await {
+            taken.refused(error.failure());
+            return Err(error);
+        }
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
         Ok(())
     }

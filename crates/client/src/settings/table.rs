@@ -431,6 +431,9 @@ settings! {
         rebalance_timeout: Option<Duration> = (None), Optional(SOME_TIME), [], [];
         /// Whether what is done is committed in the background, and before a partition is given up.
         auto_commit: bool = (true), Flag, ["enable.auto.commit"], ["auto.commit.enable"];
+        /// Whether a commit says as well which records above its offset are done, so that they are not returned again after a
+        /// restart: see [`keep_finished`](crate::GroupConsumerBuilder::keep_finished).
+        keep_finished: bool = (false), Flag, [], [];
         /// How long what is done waits until it is committed in the background. Less than 10 ms is taken as 10 ms.
         commit_interval: Duration = (1 s), Time { floor: Duration::from_millis(10), ..TIME },
             ["auto.commit.interval.ms"], [];

@@ -10,6 +10,7 @@ mod faults;
 mod flow;
 mod groups;
 mod holding;
+mod keeping;
 mod kept;
 mod limits;
 mod lossy;

@@ -14,8 +14,12 @@
 //! - A call that waits for a commit gets an answer by its deadline, which names what is not committed and why.
 //! - An answer that leaves a partition out, or that says "not stable yet", is never read as "no offset".
 //!
-//! What is done of a partition is `ledger.rs`; what each code means, `commits/verdict.rs`; lookups, `commits/lookup.rs`.
+//! With [`Settings::keeps_finished`] a commit says as well what is finished above its offset, and is due when only that has changed.
+//!
+//! What is done of a partition is `ledger.rs`; what each code means, `commits/verdict.rs`; lookups, `commits/lookup.rs`; how much a
+//! broker takes beside an offset, `commits/fit.rs`.
 
+mod fit;
 mod lookup;
 mod terms;
 #[cfg(test)]
@@ -34,12 +38,14 @@ use milena_messages::offset_fetch::OffsetFetchResponse;
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Uuid;
 
+use self::fit::Fit;
 pub use self::lookup::Lookup;
 use self::lookup::Lookups;
 pub use self::terms::{
     Event, INTERVAL, Kind, NotCommitted, Request, Settings, StoredOffset, Ticket, Uncommitted,
 };
 use self::verdict::{Verdict, is_unknown_topic, verdict};
+use super::finished::{self, Decoded};
 use super::ledger::{Ledger, Marked};
 use super::terms::{MemberIdentity, TopicPartition, earliest};
 use crate::backoff::Retry;
@@ -115,8 +121,13 @@ pub struct Commits {
     last_failure: Option<Failure>,
     events: VecDeque<Event>,
     notices: VecDeque<Notice>,
+    warnings: VecDeque<String>,
     is_metadata_wanted: bool,
     next: u64,
+    /// How what is finished above an offset is stored.
+    fit: Fit,
+    /// The coordinator that this was found out for.
+    fitted_for: Option<BrokerId>,
 }
 
 /// Whether the driver looks for the coordinator.
@@ -139,6 +150,10 @@ struct Owned {
     is_remade: bool,
     /// The offset that the group has stored, as far as we know.
     stored: Option<i64>,
+    /// The [version](Ledger::runs_version) of what is stored beside it.
+    stored_runs: u64,
+    /// That of what was given to a transaction.
+    given_runs: Option<u64>,
     /// Whether an offset below the stored one may be committed.
     may_go_back: bool,
     /// The last ticket that waits for its next commit.
@@ -155,16 +170,19 @@ struct Owned {
 }
 
 impl Owned {
-    /// What is to be stored, and the epoch that it is of: what is done, or what may be stored already if that is more. A lower
-    /// offset could move the committed one back, because a commit whose answer was lost may have been stored.
-    fn target(&self) -> (StoredOffset, Epoch) {
+    /// What is to be stored: what is done, or what may be stored already if that is more. A lower offset could move the committed
+    /// one back, because a commit whose answer was lost may have been stored.
+    fn target(&self) -> Target {
         let done = self.ledger.committable();
         match &self.uncertain {
-            Some(item) if item.what.offset > done.offset => (item.what.clone(), item.epoch),
+            Some(item) if item.what.offset > done.offset => {
+                Target { what: item.what.clone(), epoch: item.epoch, runs: item.runs, is_done: false }
+            }
             _ => {
                 let what =
                     StoredOffset { offset: done.offset, leader_epoch: done.leader_epoch, metadata: None };
-                (what, self.ledger.epoch())
+                let (epoch, runs) = (self.ledger.epoch(), self.ledger.runs_version());
+                Target { what, epoch, runs, is_done: true }
             }
         }
     }
@@ -177,6 +195,29 @@ impl Owned {
             Some(stored) => offset > stored,
         }
     }
+
+    /// Whether `target` is worth a commit, if what is finished above it is stored with it (`keeps`) or not.
+    fn wants(&self, target: &Target, keeps: bool) -> bool {
+        let has_other_runs =
+            || keeps && self.stored == Some(target.what.offset) && self.stored_runs != target.runs;
+        self.needs(target.what.offset) || has_other_runs()
+    }
+
+    /// The text for what is finished above `offset`.
+    fn text(&self, offset: i64, fit: Fit) -> Option<Arc<str>> {
+        fit.encode(offset, self.ledger.finished_above()).map(Arc::from)
+    }
+}
+
+/// What is to be stored of a partition.
+struct Target {
+    /// Without metadata, unless it is what was sent before.
+    what: StoredOffset,
+    epoch: Epoch,
+    /// The version of what is finished above it.
+    runs: u64,
+    /// Whether it is what is done, and not what may be stored already.
+    is_done: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -200,7 +241,13 @@ struct Item {
     epoch: Epoch,
     topic_id: Option<Uuid>,
     what: StoredOffset,
+    /// The version of what is finished above it.
+    runs: u64,
+    /// How its metadata was made.
+    fit: Fit,
     is_given: bool,
+    /// Whether its metadata is what is finished above it.
+    has_text_of_ours: bool,
     /// Tickets up to this one are settled by the answer.
     asked: Option<Ticket>,
     /// Whether the answer to an earlier attempt was lost.
@@ -233,6 +280,8 @@ const GONE_AFTER: u32 = 5;
 /// batch, which must fit `max.message.bytes` of its topic (INVALID_COMMIT_OFFSET_SIZE). 1 MB holds 5 000 offsets with names of
 /// 100 bytes.
 const PARTITIONS_MAX: usize = 2_000;
+/// One request has this many bytes of metadata at most, or that of one partition, for the same reason.
+const METADATA_BYTES_MAX: usize = 512 << 10;
 /// No coordinator's throttle holds longer than this.
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
 /// The last version of OffsetCommitRequest that names topics by name; later ones use ids (KIP-848).
@@ -263,8 +312,11 @@ impl Commits {
             last_failure: None,
             events: VecDeque::new(),
             notices: VecDeque::new(),
+            warnings: VecDeque::new(),
             is_metadata_wanted: false,
             next: 0,
+            fit: Fit::default(),
+            fitted_for: None,
         }
     }
 
@@ -279,7 +331,8 @@ impl Commits {
         self.lookups.want(partition, topic_id);
     }
 
-    /// A partition is read from `from.offset`. `is_stored`: that is the offset which [`Event::Found`] brought.
+    /// A partition is read from `from.offset`. `is_stored`: that is the offset which [`Event::Found`] brought. What its metadata says
+    /// is finished above it [is restored](Ledger::restored), if the settings say so.
     pub fn assign(
         &mut self,
         partition: &TopicPartition,
@@ -292,10 +345,16 @@ impl Commits {
         self.give_up(partition, &Failure::Ended("the partition was assigned anew"));
         let assignment = self.number();
         let is_before_delivery = self.settings.is_before_delivery;
+        let mut ledger = Ledger::new(epoch, from.offset, from.leader_epoch, is_before_delivery);
+        if is_stored {
+            ledger.restore(self.finished_in(partition, from));
+        }
         let owned = Owned {
             assignment,
             topic_id,
-            ledger: Ledger::new(epoch, from.offset, from.leader_epoch, is_before_delivery),
+            stored_runs: ledger.runs_version(),
+            given_runs: None,
+            ledger,
             is_marked: false,
             is_remade: false,
             stored: is_stored.then_some(from.offset),
@@ -314,6 +373,65 @@ impl Commits {
         self.changed(partition, now);
     }
 
+    /// What a stored offset's metadata says is finished above it.
+    fn finished_in(&mut self, partition: &TopicPartition, stored: &StoredOffset) -> Vec<Range<i64>> {
+        let text = stored.metadata.as_deref().filter(|_| self.settings.keeps_finished);
+        match finished::decode(stored.offset, text.unwrap_or_default()) {
+            Decoded::Finished(runs) => runs,
+            Decoded::NotAMap => Vec::new(),
+            Decoded::Refused(why) => {
+                self.warn_of_map(partition, stored.offset, &why.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    fn warn_of_map(&mut self, partition: &TopicPartition, offset: i64, why: &str) {
+        self.warnings.push_back(format!(
+            "group {}: the metadata of committed offset {offset} of {partition} is not believed, because {why}; the records from \
+             that offset on are all processed again",
+            self.settings.group
+        ));
+    }
+
+    /// The log of a partition ends at `end`, as far as consumers may read. If what was restored of it reaches further, it was not
+    /// written for this log, and none of it is believed: everything from the position on is delivered. Tells so once, and answers
+    /// whether it is.
+    pub fn check_restored(&mut self, partition: &TopicPartition, end: i64, now: Instant) -> bool {
+        let Some(owned) = self.partitions.get_mut(partition) else { return false };
+        let Some(until) = owned.ledger.restored().last().map(|run| run.end).filter(|until| *until > end)
+        else {
+            return true;
+        };
+        let offset = owned.ledger.committable().offset;
+        owned.ledger.forget_restored();
+        let why = format!(
+            "it says that offsets up to {} are finished, and the log ends at offset {end}",
+            until - 1
+        );
+        self.warn_of_map(partition, offset, &why);
+        self.changed(partition, now);
+        false
+    }
+
+    /// What was restored of a partition does not count any more: the application wants everything from its new position on, which
+    /// [`seek`](Self::seek) tells.
+    pub fn forget_restored(&mut self, partition: &TopicPartition, now: Instant) {
+        if let Some(owned) = self.partitions.get_mut(partition) {
+            owned.ledger.forget_restored();
+            self.changed(partition, now);
+        }
+    }
+
+    /// The application went back to what the group has stored, which [`seek`](Self::seek) has told: what its metadata says is
+    /// finished is restored again.
+    pub fn restore(&mut self, partition: &TopicPartition, stored: &StoredOffset) {
+        let runs = self.finished_in(partition, stored);
+        if let Some(owned) = self.partitions.get_mut(partition) {
+            owned.ledger.restore(runs);
+        }
+    }
+
     /// The application sought. What it has of the records before `offset` and has not done holds the committed offset back as
     /// before. With automatic commits the committed offset stays where it is until work passes it. Without them the application
     /// may commit an earlier offset.
@@ -327,7 +445,10 @@ impl Commits {
     /// counts as before.
     pub fn truncate(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
         let why = "the log was cut off first";
-        self.go_on(partition, epoch, true, why, now, |ledger| ledger.resume(epoch, offset));
+        self.go_on(partition, epoch, true, why, now, |ledger| {
+            ledger.forget_restored();
+            ledger.resume(epoch, offset);
+        });
     }
 
     /// The position was reset by the policy, because the offset does not exist: the committed offset may have to go back, and
@@ -361,6 +482,7 @@ impl Commits {
         owned.uncertain = None;
         owned.may_go_back = true;
         owned.is_remade = true;
+        owned.ledger.forget_restored();
         self.unsaved.remove(partition);
         if matches!(self.due.get(partition), Some(Due::Done)) {
             self.drop_due(partition, &remade());
@@ -607,9 +729,34 @@ impl Commits {
     }
 
     /// What is done of all partitions and not stored, to be committed in a transaction.
-    pub fn done(&self) -> Vec<(TopicPartition, StoredOffset)> {
-        let of = |at: &TopicPartition| Some((at.clone(), self.partitions.get(at)?.target().0));
+    pub fn done(&mut self) -> Vec<(TopicPartition, StoredOffset)> {
+        let fit = self.fit_of_runs();
+        let of = |at: &TopicPartition| {
+            let owned = self.partitions.get_mut(at)?;
+            let Target { mut what, runs, is_done, .. } = owned.target();
+            if is_done {
+                what.metadata = owned.text(what.offset, fit);
+            }
+            owned.given_runs = Some(runs);
+            Some((at.clone(), what))
+        };
         self.unsaved.iter().filter_map(of).collect()
+    }
+
+    /// The offsets that [`done`](Self::done) gave to a transaction were refused. If their metadata is too long, the next ones have less.
+    pub fn handle_not_stored(&mut self, offsets: &[(TopicPartition, StoredOffset)], failure: &Failure) {
+        let is_too_large = failure.code() == Some(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+        let mut longest = None;
+        for (at, what) in offsets {
+            // Otherwise the text is the application's.
+            let is_ours = self.partitions.get_mut(at).is_some_and(|owned| owned.given_runs.take().is_some());
+            if let Some(text) = what.metadata.as_ref().filter(|_| is_ours && is_too_large) {
+                longest = longest.max(Some((text.len(), at)));
+            }
+        }
+        if let Some((bytes, partition)) = longest {
+            self.fit_less(partition, self.fit, bytes);
+        }
     }
 
     /// These offsets were stored with a transaction.
@@ -617,6 +764,7 @@ impl Commits {
         for (partition, what) in offsets {
             let Some(owned) = self.partitions.get_mut(partition) else { continue };
             owned.stored = Some(what.offset);
+            owned.stored_runs = owned.given_runs.take().unwrap_or_else(|| owned.ledger.runs_version());
             owned.is_marked &= owned.ledger.committable().offset > what.offset;
             self.found_stored(partition, what.offset);
             self.changed(partition, now);
@@ -626,7 +774,45 @@ impl Commits {
     /// Whether the coordinator has refused what is done of a partition, so that it is not committed again by itself.
     pub fn is_refused(&self, partition: &TopicPartition) -> bool {
         let owned = self.partitions.get(partition);
-        owned.is_some_and(|owned| owned.refused == Some(owned.target().0.offset))
+        owned.is_some_and(|owned| owned.refused == Some(owned.target().what.offset))
+    }
+
+    /// Whether the partition should get no more batches until unfinished records are done: what is finished above them takes much
+    /// memory, or three quarters of what the group stores beside an offset.
+    pub fn is_full(&self, partition: &TopicPartition) -> bool {
+        let Some(owned) = self.partitions.get(partition) else { return false };
+        let bits_max = self.fit_of_runs().bits_max();
+        let is_text_full = bits_max.is_some_and(|max| owned.ledger.text_bits_at_most() > max / 4 * 3);
+        owned.ledger.is_full() || is_text_full
+    }
+
+    /// How what is finished above an offset is stored; not at all if the settings say so.
+    fn fit_of_runs(&self) -> Fit {
+        if self.settings.keeps_finished { self.fit } else { Fit::NONE }
+    }
+
+    /// The coordinator has refused `bytes` of metadata of a partition that was made with `fit`.
+    fn fit_less(&mut self, partition: &TopicPartition, fit: Fit, bytes: usize) {
+        // Another partition of the same answer, or of an earlier request, may have been first.
+        if fit != self.fit {
+            return;
+        }
+        let is_first = self.fit == Fit::default();
+        self.fit = fit.less(bytes);
+        for owned in self.partitions.values_mut() {
+            if let Some(item) = &mut owned.uncertain {
+                item.what.metadata = None;
+                item.runs = u64::MAX;
+            }
+        }
+        if is_first {
+            self.warnings.push_back(format!(
+                "group {}: the coordinator refuses {bytes} bytes of metadata beside the offset of {partition} \
+                 (OFFSET_METADATA_TOO_LARGE): its offset.metadata.max.bytes is lower than 4096, or counts bytes. Less is stored of \
+                 what is finished above committed offsets, and more may be processed again after a crash",
+                self.settings.group
+            ));
+        }
     }
 
     /// The offset that the group has stored of a partition, as far as is known. With commits before delivery, a batch that ends
@@ -664,7 +850,7 @@ impl Commits {
                 (Some(due), _, Some(owned)) => {
                     owned.asked = Some(ticket);
                     match due {
-                        Due::Done => owned.target().0.offset,
+                        Due::Done => owned.target().what.offset,
                         Due::Given(what) => what.offset,
                     }
                 }
@@ -692,10 +878,12 @@ impl Commits {
     /// What is done of a partition is to be committed, unless it is stored or the request in flight does it.
     fn make_due(&mut self, partition: &TopicPartition) {
         let Some(owned) = self.partitions.get(partition).filter(|owned| !owned.is_remade) else { return };
-        let target = owned.target().0.offset;
+        let (target, keeps) = (owned.target(), self.fit_of_runs() != Fit::NONE);
         let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition));
         let in_flight = in_flight.filter(|item| item.assignment == owned.assignment);
-        let is_in_flight = in_flight.is_some_and(|item| item.what.offset == target);
+        let is_in_flight = in_flight.is_some_and(|item| {
+            item.what.offset == target.what.offset && (!keeps || item.runs == target.runs)
+        });
         // When the application goes back, the stored offset may be right now and wrong once the request has arrived.
         let goes_back = owned.may_go_back && in_flight.is_some() && !is_in_flight;
         if !self.unsaved.contains(partition) && !goes_back {
@@ -704,7 +892,7 @@ impl Commits {
         match self.due.get(partition) {
             None if is_in_flight => {}
             // An earlier offset that the application gave is what it wants now.
-            Some(Due::Given(what)) if target <= what.offset => {}
+            Some(Due::Given(what)) if target.what.offset <= what.offset => {}
             _ => {
                 self.due.insert(partition.clone(), Due::Done);
             }
@@ -781,12 +969,14 @@ impl Commits {
 
     /// A partition's ledger or stored offset has changed.
     fn changed(&mut self, partition: &TopicPartition, now: Instant) {
+        let keeps = self.fit_of_runs() != Fit::NONE;
         let Some(owned) = self.partitions.get(partition) else { return };
-        let offset = owned.target().0.offset;
+        let target = owned.target();
+        let offset = target.what.offset;
         if owned.is_remade {
             return;
         }
-        if !owned.needs(offset) {
+        if !owned.wants(&target, keeps) {
             self.unsaved.remove(partition);
             // A commit that was in flight has stored it, or more.
             if matches!(self.due.get(partition), Some(Due::Done)) {
@@ -819,6 +1009,9 @@ impl Commits {
         let failure = match found {
             Ok(broker) => {
                 self.coordinator = Some(broker);
+                if self.fitted_for.replace(broker) != Some(broker) {
+                    self.fit = Fit::default();
+                }
                 self.coordinator_retry.succeeded();
                 return;
             }
@@ -902,6 +1095,14 @@ impl Commits {
                     self.settle(&partition, &item, &Err(failure.clone()));
                     whole = Some((verdict, failure.clone()));
                     None
+                }
+                Verdict::Refused
+                    if code == ErrorCode::OFFSET_METADATA_TOO_LARGE
+                        && item.has_text_of_ours
+                        && let Some(text) = &item.what.metadata =>
+                {
+                    self.fit_less(&partition, item.fit, text.len());
+                    self.again(&partition, item, &failure, false, now)
                 }
                 Verdict::Refused => self.refuse(&partition, &item, &failure, now),
             };
@@ -1004,7 +1205,7 @@ impl Commits {
                 let is_refused = self
                     .partitions
                     .get(&partition)
-                    .is_some_and(|of| of.refused == Some(of.target().0.offset));
+                    .is_some_and(|of| of.refused == Some(of.target().what.offset));
                 if !is_refused {
                     self.make_due(&partition);
                 }
@@ -1056,6 +1257,7 @@ impl Commits {
         {
             if owned.topic_id == item.topic_id || item.topic_id.is_none() {
                 owned.stored = Some(item.what.offset);
+                owned.stored_runs = item.runs;
             }
             // What was in flight when the application sought says nothing about going back.
             owned.may_go_back &= item.epoch != owned.ledger.epoch();
@@ -1124,7 +1326,9 @@ impl Commits {
         // A newer commit of the partition counts in its place, and its answer settles both.
         owned.asked = owned.asked.max(item.asked);
         if self.is_worth(partition) {
-            let due = if item.is_given { Due::Given(item.what) } else { Due::Done };
+            let metadata = item.what.metadata.filter(|_| !item.has_text_of_ours);
+            let due =
+                if item.is_given { Due::Given(StoredOffset { metadata, ..item.what }) } else { Due::Done };
             self.due.entry(partition.clone()).or_insert(due);
         }
         told
@@ -1240,9 +1444,10 @@ impl Commits {
             self.partitions.get(partition).is_some_and(|of| of.retry.is_ready(now))
         };
         let ready: Vec<_> = self.due.keys().filter(|partition| is_ready(partition)).cloned().collect();
+        let (fit, mut metadata_bytes) = (self.fit_of_runs(), 0);
         let mut items = BTreeMap::new();
         for partition in ready {
-            if items.len() == PARTITIONS_MAX {
+            if items.len() == PARTITIONS_MAX || metadata_bytes >= METADATA_BYTES_MAX {
                 break;
             }
             let (Some(due), Some(owned)) = (self.due.remove(&partition), self.partitions.get_mut(&partition))
@@ -1250,20 +1455,38 @@ impl Commits {
                 continue;
             };
             let asked = owned.asked.take();
-            let (what, epoch, is_given) = match due {
-                Due::Given(what) => (what, owned.ledger.epoch(), true),
-                Due::Done => {
-                    let (what, epoch) = owned.target();
-                    (what, epoch, false)
+            let (target, is_given) = match due {
+                Due::Given(what) => {
+                    let (epoch, runs) = (owned.ledger.epoch(), owned.ledger.runs_version());
+                    // Of an earlier offset the application wants everything after it again.
+                    let is_done = what.metadata.is_none() && what.offset >= owned.ledger.committable().offset;
+                    (Target { what, epoch, runs, is_done }, true)
                 }
+                Due::Done => (owned.target(), false),
             };
-            if !is_given && !owned.needs(what.offset) {
+            if !is_given && !owned.wants(&target, fit != Fit::NONE) {
                 // A commit that the application gave has stored it, or more.
                 self.settle_after(&partition, None, asked, &Ok(()), false);
                 continue;
             }
-            let (assignment, topic_id, was_lost) = (owned.assignment, owned.topic_id, owned.was_lost);
-            items.insert(partition, Item { assignment, epoch, topic_id, what, is_given, asked, was_lost });
+            let Target { mut what, epoch, runs, is_done } = target;
+            if is_done {
+                what.metadata = owned.text(what.offset, fit);
+            }
+            metadata_bytes += what.metadata.as_ref().map_or(0, |text| text.len());
+            let item = Item {
+                assignment: owned.assignment,
+                epoch,
+                topic_id: owned.topic_id,
+                what,
+                runs,
+                fit,
+                is_given,
+                has_text_of_ours: is_done || !is_given,
+                asked,
+                was_lost: owned.was_lost,
+            };
+            items.insert(partition, item);
         }
         if items.is_empty() {
             return None;
@@ -1291,6 +1514,11 @@ impl Commits {
     /// Whether the metadata should be asked for anew, because the coordinator does not know a topic's id. Each time is told once.
     pub fn poll_metadata_wanted(&mut self) -> bool {
         std::mem::take(&mut self.is_metadata_wanted)
+    }
+
+    /// Something to log as a warning, that is not being tried again.
+    pub fn poll_warning(&mut self) -> Option<String> {
+        self.warnings.pop_front()
     }
 
     /// A warning to log.

@@ -12,7 +12,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::finished::bits_at_most;
 use crate::LeaderEpoch;
 use crate::source::Epoch;
 
@@ -27,6 +29,8 @@ use crate::source::Epoch;
 /// compaction emptied.
 ///
 /// [`handle_done`](Self::handle_done) marks offsets as done, in any order and any number of times.
+///
+/// [`restore`](Self::restore) tells what was finished by an earlier owner of the partition. It counts when it is delivered or passed.
 ///
 /// Every input carries the [`Epoch`] of the assignment or seek that it belongs to. After [`resume`](Self::resume) marks of the
 /// epochs before count below the position, because the application may still work on what it has. Any other input of an older
@@ -51,6 +55,16 @@ pub struct Ledger {
     delivered: i64,
     /// Finished offsets above `finished`: from each key up to, not including, its value.
     runs: BTreeMap<i64, i64>,
+    /// The number of offsets in `runs`.
+    runs_offsets: i64,
+    /// Rises when offsets above `finished` are marked or are finished no more.
+    runs_version: u64,
+    /// The offset after the last one that was marked: all below it was handed out.
+    marked: i64,
+    /// What an earlier owner has finished, ascending.
+    restored: Restored,
+    /// Those of `restored` before this index end at or below `delivered`.
+    restored_next: usize,
     /// The leader epoch of the last record below `finished`.
     leader_epoch: Option<LeaderEpoch>,
     /// Where a batch with another leader epoch than the one before it begins, at or above `finished`.
@@ -63,6 +77,9 @@ pub struct Ledger {
     /// not listed has the limit of the next one that is. Later epochs have higher limits.
     earlier: Vec<(Epoch, i64)>,
 }
+
+/// Finished offsets that are shared with those who hand out batches. Each batch has a pointer to them, which is to be small.
+pub type Restored = Arc<Vec<Range<i64>>>;
 
 /// An offset to commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +131,11 @@ impl Ledger {
             finished: position,
             delivered: position,
             runs: BTreeMap::new(),
+            runs_offsets: 0,
+            runs_version: 0,
+            marked: position,
+            restored: Restored::default(),
+            restored_next: 0,
             leader_epoch,
             leaders: VecDeque::new(),
             first_epoch: epoch,
@@ -122,10 +144,32 @@ impl Ledger {
         }
     }
 
+    /// An earlier owner of the partition has finished these offsets, which ascend and do not overlap. They count when they are
+    /// delivered or passed, and until then they are a part of [`finished_above`](Self::finished_above). What was restored before
+    /// is forgotten.
+    pub fn restore(&mut self, finished: Vec<Range<i64>>) {
+        self.restored = Arc::new(finished);
+        self.restored_next = self.restored.partition_point(|run| run.end <= self.delivered);
+    }
+
+    /// What was restored and is not delivered counts no more.
+    pub fn forget_restored(&mut self) {
+        if !self.restored.is_empty() {
+            self.restored = Restored::default();
+            self.restored_next = 0;
+            self.runs_version += 1;
+        }
+    }
+
+    /// What was restored, wherever reading is by now.
+    pub fn restored(&self) -> &Restored {
+        &self.restored
+    }
+
     /// Reading goes on at `position`: the partition was sought, a record was skipped, or the log was cut off there. Records before
     /// it that were delivered and are not finished stay unfinished until they are marked. Offsets that are passed over without
     /// having been delivered are finished, because the application does not want them. What was delivered from `position` on is
-    /// delivered again.
+    /// delivered again, and of that only what was restored is finished.
     pub fn resume(&mut self, epoch: Epoch, position: i64) {
         if epoch <= self.epoch {
             return;
@@ -136,11 +180,16 @@ impl Ledger {
         self.epoch = epoch;
         if position < self.delivered {
             self.delivered = position;
-            self.runs.split_off(&position);
+            self.marked = position.min(self.marked);
+            self.restored_next = self.restored.partition_point(|run| run.end <= position);
+            let after = self.runs.split_off(&position);
+            self.runs_offsets -= after.iter().map(|(start, end)| end - start).sum::<i64>();
             if let Some(mut last) = self.runs.last_entry() {
                 let until = last.get_mut();
+                self.runs_offsets -= (*until - position).max(0);
                 *until = position.min(*until);
             }
+            self.runs_version += 1;
             while self.leaders.pop_back_if(|(start, _)| *start >= position).is_some() {}
             if position < self.finished {
                 self.finished = position;
@@ -175,7 +224,9 @@ impl Ledger {
     /// Marks of earlier epochs count no more.
     pub fn restart(&mut self, epoch: Epoch, position: i64, leader_epoch: Option<LeaderEpoch>) {
         if epoch >= self.epoch {
+            let runs_version = self.runs_version + 1;
             *self = Self::new(epoch, position, leader_epoch, self.is_before_delivery);
+            self.runs_version = runs_version;
         }
     }
 
@@ -214,6 +265,7 @@ impl Ledger {
         if self.is_before_delivery {
             self.finish(start..offsets.end);
         }
+        self.finish_restored();
         true
     }
 
@@ -246,7 +298,13 @@ impl Ledger {
         if offsets.end > self.delivered {
             return Marked::NotDelivered;
         }
-        if self.finish(offsets) { Marked::New } else { Marked::Already }
+        self.marked = self.marked.max(offsets.end);
+        if self.finish(offsets) {
+            self.runs_version += 1;
+            Marked::New
+        } else {
+            Marked::Already
+        }
     }
 
     /// The application itself has committed `offset`: what was delivered before it is finished.
@@ -271,10 +329,25 @@ impl Ledger {
         self.finished == self.delivered
     }
 
-    /// The finished offsets above the [`committable`](Self::committable) one, ascending. After a restart they need not be
-    /// processed again by a program that kept them beside the committed offset.
+    /// The finished offsets above the [`committable`](Self::committable) one, ascending: what is done, and what was restored and is
+    /// not delivered yet. After a restart they need not be processed again by a program that kept them beside the committed
+    /// offset ([`finished`](super::finished)).
     pub fn finished_above(&self) -> impl Iterator<Item = Range<i64>> + '_ {
-        self.runs.iter().map(|(start, end)| *start..*end)
+        let runs = self.runs.iter().map(|(start, end)| *start..*end);
+        let restored = self.restored[self.restored_next..].iter();
+        runs.chain(restored.map(|run| run.start.max(self.delivered)..run.end))
+    }
+
+    /// Tells one state of [`finished_above`](Self::finished_above) from another, as far as marks have changed it.
+    pub fn runs_version(&self) -> u64 {
+        self.runs_version
+    }
+
+    /// The bits that the [text](super::finished) for the finished offsets needs at most, as far as the application has come. What
+    /// was restored and is not handed out does not count: more of it comes only by handing out what is in between.
+    pub fn text_bits_at_most(&self) -> u64 {
+        let end = self.marked.max(self.finished);
+        bits_at_most(self.finished, end, self.runs.len(), self.runs_offsets)
     }
 
     /// The number of runs of finished offsets above the committable one.
@@ -295,6 +368,21 @@ impl Ledger {
             if from == self.finished || self.runs.len() < RUNS_KEPT_MAX {
                 self.finish(from..next);
             }
+            self.finish_restored();
+        }
+    }
+
+    /// Finishes what was restored of the offsets that are delivered by now.
+    fn finish_restored(&mut self) {
+        while let Some(run) = self.restored.get(self.restored_next).filter(|run| run.start < self.delivered) {
+            let (start, end) = (run.start, run.end);
+            let is_whole = end <= self.delivered;
+            self.restored_next += usize::from(is_whole);
+            // This may drop all that was restored.
+            self.finish(start..end.min(self.delivered));
+            if !is_whole {
+                break;
+            }
         }
     }
 
@@ -307,9 +395,15 @@ impl Ledger {
         if start == self.finished {
             self.finished = end;
             while let Some(run) = self.runs.first_entry().filter(|run| *run.key() <= self.finished) {
-                self.finished = self.finished.max(run.remove());
+                let (start, end) = run.remove_entry();
+                self.runs_offsets -= end - start;
+                self.finished = self.finished.max(end);
             }
             self.settle_leaders();
+            if self.restored.last().is_some_and(|last| last.end <= self.finished) {
+                self.restored = Restored::default();
+                self.restored_next = 0;
+            }
             return true;
         }
         // The run that begins at or before these offsets may hold or touch them.
@@ -327,8 +421,10 @@ impl Ledger {
         while let Some((next, until)) = self.runs.range(start..=end).next().map(|(start, end)| (*start, *end))
         {
             self.runs.remove(&next);
+            self.runs_offsets -= until - next;
             end = end.max(until);
         }
+        self.runs_offsets += end - start;
         self.runs.insert(start, end);
         true
     }
@@ -669,7 +765,73 @@ mod tests {
                     above[(run.start - start) as usize..(run.end - start) as usize].fill(true);
                 }
                 assert_eq!(above[lowest..], flags[lowest..], "seed {seed}");
+                let sum: i64 = ledger.finished_above().map(|run| run.end - run.start).sum();
+                assert_eq!(ledger.runs_offsets, sum, "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_restored_counts_when_it_is_delivered_or_passed() {
+        let mut ledger = ledger(100);
+        ledger.restore(vec![103..110, 112..125, 130..140]);
+        assert_eq!(ledger.committable().offset, 100);
+        assert_eq!(above(&ledger), [(103, 110), (112, 125), (130, 140)]);
+        // Until then a mark of it is one of what was not delivered.
+        assert_eq!(ledger.handle_done(E, 103..104), Marked::NotDelivered);
+        let version = ledger.runs_version();
+        ledger.handle_delivered(E, 100..120, None);
+        assert_eq!(above(&ledger), [(103, 110), (112, 120), (120, 125), (130, 140)]);
+        assert_eq!(ledger.runs_version(), version, "it is stored already");
+        assert_eq!(ledger.handle_done(E, 105..107), Marked::Already);
+        assert_eq!(ledger.handle_done(E, 100..103), Marked::New);
+        assert_eq!(ledger.committable().offset, 110);
+        assert_eq!(ledger.handle_done(E, 110..112), Marked::New);
+        assert_eq!(ledger.committable().offset, 120);
+        ledger.handle_passed(E, 127);
+        ledger.handle_delivered(E, 127..150, None);
+        assert_eq!(ledger.committable().offset, 127);
+        assert_eq!(above(&ledger), [(130, 140)]);
+        assert_eq!(ledger.handle_done(E, 127..150), Marked::New);
+        assert!(ledger.is_finished() && ledger.runs() == 0);
+    }
+
+    #[test]
+    fn what_was_restored_is_finished_again_after_a_skip_and_not_after_it_was_forgotten() {
+        let mut ledger = ledger(100);
+        ledger.restore(vec![103..110, 112..125]);
+        ledger.handle_delivered(E, 100..120, None);
+        // The record at 100 cannot be read. Reading goes on after it, and what was fetched comes again.
+        ledger.resume(Epoch(2), 101);
+        assert_eq!(ledger.handle_done(E, 100..101), Marked::New);
+        assert_eq!(above(&ledger), [(103, 110), (112, 125)]);
+        ledger.handle_delivered(Epoch(2), 101..120, None);
+        assert_eq!(ledger.handle_done(Epoch(2), 101..103), Marked::New);
+        assert_eq!(ledger.committable().offset, 110);
+        let version = ledger.runs_version();
+        ledger.forget_restored();
+        ledger.resume(Epoch(3), 101);
+        assert!(ledger.runs_version() > version);
+        assert_eq!(above(&ledger), []);
+        ledger.handle_delivered(Epoch(3), 101..130, None);
+        assert_eq!(above(&ledger), []);
+        assert_eq!(ledger.committable().offset, 101);
+    }
+
+    #[test]
+    fn what_was_restored_and_not_handed_out_does_not_fill_the_text() {
+        let mut ledger = ledger(0);
+        let every_other = (0..20_000).map(|index| 2 * index + 1..2 * index + 2).collect();
+        ledger.restore(every_other);
+        ledger.handle_delivered(E, 0..40_000, None);
+        assert_eq!(ledger.runs(), 20_000);
+        assert!(ledger.text_bits_at_most() < 200, "nothing was handed out");
+        for at in (0..30_000).step_by(4) {
+            ledger.handle_done(E, at + 2..at + 3);
+        }
+        let bits = ledger.text_bits_at_most();
+        assert!((29_000..31_000).contains(&bits), "{bits} bits");
+        assert_eq!(ledger.handle_done(E, 0..40_000), Marked::New);
+        assert!(ledger.text_bits_at_most() < 200);
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::group::commits::{Event as CommitEvent, NotCommitted, StoredOffset, Ticket};
-use milena_core::group::ledger::Ledger;
 use milena_core::group::{MemberIdentity, Membership, TopicPartition};
 use milena_core::transaction::{Offsets, moved_on};
 use milena_core::{Failure, Instant};
@@ -262,7 +261,7 @@ impl Group {
         });
         self.full.retain(|at| {
             let Some(queue) = owned.get(at) else { return false };
-            let is_full = commits.ledger(at).is_some_and(Ledger::is_full);
+            let is_full = commits.is_full(at);
             if !is_full {
                 driver.open(queue, i64::MAX);
             }
@@ -272,7 +271,10 @@ impl Group {
 
     /// Hands out no more of a partition while its account is full.
     fn close_if_full(&mut self, at: &TopicPartition) {
-        let Some(ledger) = self.commits.ledger(at).filter(|ledger| ledger.is_full()) else { return };
+        if !self.commits.is_full(at) {
+            return;
+        }
+        let Some(ledger) = self.commits.ledger(at) else { return };
         if self.commit_settings.is_before_delivery || !self.full.insert(at.clone()) {
             return;
         }

@@ -23,6 +23,9 @@ pub struct Settings {
     pub interval: Option<Duration>,
     /// Whether offsets are committed before their records are delivered (at most once).
     pub is_before_delivery: bool,
+    /// Whether what is finished above a committed offset is stored beside it, as a [text](super::super::finished), and what was
+    /// stored so is restored at the assignment.
+    pub keeps_finished: bool,
     /// Whether offsets that an open transaction may still change are waited for (`isolation.level`; KIP-447).
     pub require_stable: bool,
     /// How long one request may take.

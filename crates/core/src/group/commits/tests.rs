@@ -1,6 +1,7 @@
 //! Commits and lookups on virtual time, against answers that the tests give. Names begin with the case of the reliability list
 //! or the test of librdkafka that they are about.
 
+mod keeping;
 mod property;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ fn settings(interval: Option<Duration>) -> Settings {
         group: "billing".into(),
         interval,
         is_before_delivery: false,
+        keeps_finished: false,
         require_stable: true,
         request_timeout: ms(30_000),
         backoff: Backoff { min: ms(100), max: ms(1_000) },

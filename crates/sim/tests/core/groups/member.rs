@@ -124,6 +124,7 @@ impl Member {
             group: GROUP.into(),
             interval: Some(Duration::from_millis(500)),
             is_before_delivery: false,
+            keeps_finished: false,
             require_stable: false,
             request_timeout: REQUEST_TIMEOUT,
             backoff: BACKOFF,
