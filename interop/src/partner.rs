@@ -234,6 +234,18 @@ pub fn java(program: &str, version: &str) -> anyhow::Result<Command> {
     Ok(java)
 }
 
+/// The program in `java/letters`, which writes dead letters by the classes of Spring Kafka and Kafka Streams.
+///
+/// # Errors
+/// Their jars cannot be fetched, or it does not compile.
+pub fn dead_letters() -> anyhow::Result<Command> {
+    let folder = letter_programs()?.display();
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{folder}/classes:{folder}/jars/*"));
+    java.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "DeadLetters"]);
+    Ok(java)
+}
+
 /// One of the programs in `go/`.
 ///
 /// # Errors
@@ -284,6 +296,34 @@ fn java_programs() -> anyhow::Result<&'static PathBuf> {
         for program in ["Partner", "MessageSets", "Member"] {
             javac.arg(xtask::root().join(format!("interop/java/{program}.java")));
         }
+        run_build(javac)
+    })
+}
+
+/// The folder with the program in `java/letters`, and the jars that its `pom.xml` names.
+fn letter_programs() -> anyhow::Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built_in(&BUILT, programs().join("letters"), |folder| {
+        let source = xtask::root().join("interop/java/letters");
+        let (wanted, fetched) = (fs::read(source.join("pom.xml"))?, folder.join("pom.xml"));
+        if fs::read(&fetched).ok().as_ref() != Some(&wanted) {
+            let _ = fs::remove_dir_all(folder.join("jars"));
+            let mut maven = Command::new("mvn");
+            maven
+                .current_dir(&source)
+                .args(["--batch-mode", "--no-transfer-progress", "--quiet", "-Dstyle.color=never"])
+                .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
+                .arg(format!("-DoutputDirectory={}", folder.join("jars").display()));
+            run_build(maven)?;
+            // Last, so that half a download is not taken for a whole one.
+            fs::write(&fetched, wanted)?;
+        }
+        let mut javac = Command::new("javac");
+        javac
+            .args(["-Xlint:all,-processing", "--release", "17", "-cp"])
+            .arg(format!("{}/jars/*", folder.display()));
+        javac.arg("-d").arg(folder.join("classes"));
+        javac.args(["DeadLetters", "RetryableLetters"].map(|name| source.join(format!("{name}.java"))));
         run_build(javac)
     })
 }
