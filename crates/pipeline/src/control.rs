@@ -21,6 +21,8 @@ pub(crate) struct Control {
     /// Records that cannot be put aside at present.
     held: AtomicUsize,
     concurrency: AtomicUsize,
+    /// Partitions that workers have.
+    partitions: AtomicUsize,
     /// Records in work for longer than the limit, by a number of their own.
     stalls: Mutex<Vec<Arc<Stall>>>,
     pub(crate) workers: OnceLock<Vec<Arc<Inbox<Command>>>>,
@@ -76,6 +78,7 @@ impl Control {
             stopping: Notify::new(),
             held: AtomicUsize::new(0),
             concurrency: AtomicUsize::new(0),
+            partitions: AtomicUsize::new(0),
             stalls: Mutex::new(Vec::new()),
             workers: OnceLock::new(),
             on_stall: OnceLock::new(),
@@ -143,6 +146,16 @@ impl Control {
 
     pub(crate) fn concurrency(&self) -> usize {
         self.concurrency.load(Ordering::Relaxed)
+    }
+
+    /// Workers have this many partitions from now on.
+    pub(crate) fn set_partitions(&self, count: usize) {
+        self.partitions.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether there is one partition at most, which may have all records in work.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.partitions.load(Ordering::Relaxed) < 2
     }
 
     pub(crate) fn begin_stall(&self, stall: &Arc<Stall>) {

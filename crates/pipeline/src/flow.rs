@@ -20,14 +20,16 @@ pub(crate) struct Flow {
 
 impl Flow {
     pub(crate) fn new(partition: PartitionHandle, high: usize) -> Self {
-        Self { partition, high, low: high / 2, inner: Mutex::new((0, false)) }
+        // Below one is below nothing: it would never be resumed.
+        Self { partition, high, low: (high / 2).max(1), inner: Mutex::new((0, false)) }
     }
 
     /// A worker is given a batch. Answers with the bytes that are out, this batch included.
     pub(crate) fn take(&self, bytes: usize) -> usize {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.0 += bytes;
-        if inner.0 >= self.high && !inner.1 {
+        if inner.0 >= self.high {
+            // Also if it is paused: the program may have resumed it, through a handle of its own.
             inner.1 = true;
             self.partition.pause();
         }

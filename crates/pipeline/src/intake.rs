@@ -35,9 +35,14 @@ pub(crate) struct Intake {
 struct Routes {
     by_topic: FxHashMap<Arc<str>, FxHashMap<i32, Entry>>,
     next: u64,
+    /// The number of partitions that are here.
+    count: usize,
     /// The number of partitions, or parts of them, that each worker has.
     loads: Vec<usize>,
 }
+
+/// Workers answer within some milliseconds after the deadline, unless a handler blocks their thread.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// A partition, and the workers that have its keys.
 struct Entry {
@@ -94,10 +99,14 @@ impl Intake {
         if !known {
             // It was given up meanwhile: another member reads the batch.
             let Ok(handle) = consumer.partition_handle(topic, partition) else { return };
-            let count = consumer.assignment().len();
+            // The list is long if there are thousands, of which none is divided.
+            let is_divided = routes.count < self.workers.len() / 2;
+            let count = if is_divided { consumer.assignment().len() } else { usize::MAX };
             let topic: Arc<str> = Arc::from(topic);
             let entry = self.enter(&topic, handle, count, routes);
             routes.by_topic.entry(topic).or_default().insert(partition, entry);
+            routes.count += 1;
+            self.control.set_partitions(routes.count);
         }
         let entry = &routes.by_topic[batch.topic()][&partition];
         if entry.route.flow.is_slow() {
@@ -147,7 +156,8 @@ impl Intake {
         Entry { workers, route }
     }
 
-    /// Gives partitions up: records in work have until the deadline to end. Answers with those that were left.
+    /// Gives partitions up: records in work have until the deadline to end. Answers with those that were left. It does not wait
+    /// for a worker whose thread a handler blocks.
     pub(crate) async fn give_up(&self, partitions: &[(String, i32)], deadline: Duration) -> Vec<Left> {
         let mut replies = Vec::new();
         {
@@ -155,6 +165,7 @@ impl Intake {
             for (topic, partition) in partitions {
                 let entry = routes.by_topic.get_mut(&**topic).and_then(|of| of.remove(partition));
                 let Some(Entry { workers, route }) = entry else { continue };
+                routes.count -= 1;
                 for worker in workers {
                     routes.loads[worker] -= 1;
                     let (reply, left) = oneshot::channel();
@@ -162,11 +173,23 @@ impl Intake {
                     replies.push(left);
                 }
             }
+            self.control.set_partitions(routes.count);
         }
-        let mut left = Vec::new();
+        let until = self.control.at(deadline.max(self.control.now())) + GRACE;
+        let (mut left, mut missing) = (Vec::new(), 0);
         for reply in replies {
-            // A worker that has ended has nothing in work.
-            left.extend(reply.await.unwrap_or_default());
+            match tokio::time::timeout_at(until, reply).await {
+                // A worker that has ended has nothing in work.
+                Ok(reply) => left.extend(reply.unwrap_or_default()),
+                Err(_) => missing += 1,
+            }
+        }
+        if missing > 0 {
+            tracing::error!(
+                target: "milena",
+                "{missing} partitions, or parts of them, are given up although their workers do not answer: a handler blocks its \
+                 thread. Handlers that block or compute for long belong into milena_pipeline::blocking"
+            );
         }
         left
     }

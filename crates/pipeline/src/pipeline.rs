@@ -381,7 +381,16 @@ impl Pipeline {
         );
         let intake = Arc::new(intake);
         let (revoking, losing, drain) = (Arc::clone(&intake), Arc::clone(&intake), settings.drain);
+        let assigned = Arc::clone(&intake);
         let consumer = consumer
+            // A partition is read when this has ended, and hooks run one after the other. Without it, one that was lost and comes back
+            // could be read before its loss was heard of, which would then drop the new batches: their records would be missing.
+            .on_assigned(move |partitions, _| {
+                let intake = Arc::clone(&assigned);
+                async move {
+                    intake.give_up(&partitions, Duration::ZERO).await;
+                }
+            })
             .on_revoked(move |partitions, _: ConsumerHandle| {
                 let intake = Arc::clone(&revoking);
                 async move {
@@ -397,23 +406,23 @@ impl Pipeline {
             });
         let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
         let limit = settings.is_adaptive.then(|| Limit::new(settings.concurrency));
-        let permits = Permits::new(limit.as_ref().map_or(settings.concurrency, Limit::get));
-        control.set_concurrency(permits.limit());
+        let concurrency = limit.as_ref().map_or(settings.concurrency, Limit::get);
+        let permits = Permits::new(concurrency, worker_count);
+        control.set_concurrency(concurrency);
         let common = Common {
             limit: limit.map(|limit| Arc::new(Mutex::new(limit))),
             terms: settings.terms(),
             together,
             retry: settings.retry.clone(),
-            permits,
             control: Arc::clone(&control),
             aside: Arc::new(aside),
             hasher: RandomState::default(),
         };
         // Its workers end when this is dropped.
         let mut workers = JoinSet::new();
-        for inbox in inboxes {
-            workers
-                .spawn(Worker::<U, S>::new(service.clone(), common.clone(), inbox, consumer.handle()).run());
+        for (inbox, permits) in inboxes.into_iter().zip(permits) {
+            let (service, common, handle) = (service.clone(), common.clone(), consumer.handle());
+            workers.spawn(Worker::<U, S>::new(service, common, permits, inbox, handle).run());
         }
         tokio::select! {
             taken = intake.run(&mut consumer) => {

@@ -44,13 +44,17 @@ pub(super) struct Lane<R> {
     pub(super) turn: u64,
     /// When it is looked at again, because the first record of its queue is due then.
     pub(super) wakes_at: Option<Duration>,
+    /// It has no more records in work, unless its partition is the only one.
+    pub(super) running_max: usize,
+    /// Records that were tried and are not tried again, because the lane was given up.
+    pub(super) left: Vec<Item<R>>,
 }
 
 /// Lanes with few records in work come first; among equals, the one whose last turn is longest ago.
 pub(super) type Place = (usize, u64, LaneId);
 
 impl<R> Lane<R> {
-    pub(super) fn new(turn: u64) -> Self {
+    pub(super) fn new(turn: u64, running_max: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             freed: VecDeque::new(),
@@ -64,6 +68,8 @@ impl<R> Lane<R> {
             place: None,
             turn,
             wakes_at: None,
+            running_max,
+            left: Vec::new(),
         }
     }
 

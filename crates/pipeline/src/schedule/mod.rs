@@ -53,10 +53,11 @@ pub(crate) struct Terms {
     pub(crate) time_limit: Option<Duration>,
     /// A record whose attempt takes longer is reported, once per attempt.
     pub(crate) report_after: Duration,
-    /// A lane is read no further while this many of its records wait for their key or for their next attempt.
+    /// A lane is read no further while this many of its records wait for their key or for their next attempt, or are being put
+    /// aside.
     pub(crate) waiting_max: usize,
-    /// One lane has no more than this many records in work while there are other lanes, so that a partition whose handlers hang
-    /// leaves permits to others.
+    /// One partition has no more than this many records in work while the pipeline has others, so that one whose handlers hang
+    /// leaves permits to them.
     pub(crate) lane_running_max: usize,
 }
 
@@ -93,6 +94,15 @@ pub(crate) enum Overdue {
     Slow(JobId),
 }
 
+/// What a lane leaves when it is forgotten.
+#[derive(Debug)]
+pub(crate) struct Gone<R> {
+    /// Attempts whose futures are to be dropped.
+    pub(crate) running: Vec<JobId>,
+    /// Records that were tried and are not finished, those of the running attempts included.
+    pub(crate) left: Vec<Item<R>>,
+}
+
 /// Which records of a worker start when.
 ///
 /// # Inputs
@@ -127,10 +137,14 @@ pub(crate) struct Schedule<R> {
     dues: BinaryHeap<Reverse<(Duration, LaneId)>>,
     /// The latest time that it was told.
     now: Duration,
+    /// Whether the pipeline has one partition alone, which may then have all records in work.
+    is_alone: bool,
 }
 
 /// A lane starts this many records in a row if none of them stays in work.
 const TURN: u32 = 256;
+/// Limits of attempts that have ended are not looked for among fewer.
+const LIMITS_MIN: usize = 1024;
 
 impl<R> Schedule<R> {
     pub(crate) fn new(terms: Terms) -> Self {
@@ -149,15 +163,27 @@ impl<R> Schedule<R> {
             running: 0,
             dues: BinaryHeap::new(),
             now: Duration::ZERO,
+            is_alone: false,
         }
     }
 
-    /// A partition, or a part of its keys, belongs to this worker from now on.
-    pub(crate) fn handle_assigned(&mut self) -> LaneId {
+    /// A partition, or one of `parts` that its keys are divided into, belongs to this worker from now on.
+    pub(crate) fn handle_assigned(&mut self, parts: usize) -> LaneId {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
-        self.lanes.insert(id, Lane::new(self.turn));
+        let running_max = (self.terms.lane_running_max / parts.max(1)).max(1);
+        self.lanes.insert(id, Lane::new(self.turn, running_max));
         id
+    }
+
+    /// Tells whether the pipeline has one partition alone: other workers have none either.
+    pub(crate) fn handle_alone(&mut self, is_alone: bool) {
+        if self.is_alone != is_alone {
+            self.is_alone = is_alone;
+            for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+                self.list(id);
+            }
+        }
     }
 
     /// Records of a lane, which come after those that it was given before.
@@ -171,11 +197,7 @@ impl<R> Schedule<R> {
     pub(crate) fn poll_start(&mut self, now: Duration) -> Option<Job<R>> {
         self.let_due(now);
         loop {
-            let (running, _, id) = self.first()?;
-            if running >= self.terms.lane_running_max && self.lanes.len() > 1 {
-                // It has the fewest in work, and as many as one lane may have.
-                return None;
-            }
+            let (_, _, id) = self.first()?;
             if let Some(job) = self.start(id, now) {
                 return Some(job);
             }
@@ -192,12 +214,11 @@ impl<R> Schedule<R> {
         count: usize,
         mut attempt: impl FnMut(LaneId, &Item<R>) -> Attempt<O>,
     ) -> Option<(Job<R>, O)> {
-        let (running, _, id) = self.first()?;
+        let (_, _, id) = self.first()?;
         let is_by_key = self.terms.order == Order::Key;
-        let is_alone = self.lanes.len() == 1;
         let of = self.lanes.get_mut(&id).expect("a lane that is listed is there");
         let is_usual = of.due.is_empty() && of.freed.is_empty() && of.has_room(&self.terms);
-        if !is_usual || (running >= self.terms.lane_running_max && !is_alone) || (of.is_busy && !is_by_key) {
+        if !is_usual || (of.is_busy && !is_by_key) {
             return None;
         }
         for _ in 0..count {
@@ -226,8 +247,7 @@ impl<R> Schedule<R> {
     /// Whether [`poll_start`](Self::poll_start) has something to start now.
     pub(crate) fn is_startable(&mut self, now: Duration) -> bool {
         self.let_due(now);
-        let first = self.startable.first();
-        first.is_some_and(|(running, ..)| *running < self.terms.lane_running_max || self.lanes.len() == 1)
+        !self.startable.is_empty()
     }
 
     /// The attempt goes on: the first look at its future did not end it.
@@ -241,6 +261,7 @@ impl<R> Schedule<R> {
             self.limits.push_back((now.saturating_add(limit), id));
         }
         self.reports.push_back((now.saturating_add(self.terms.report_after), id));
+        self.forget_ended();
         self.list(lane);
         id
     }
@@ -254,6 +275,7 @@ impl<R> Schedule<R> {
         let (_, job) = self.jobs.remove(id)?;
         self.running -= 1;
         self.lanes.get_mut(&job.lane).expect("a running job's lane is there").running -= 1;
+        self.list(job.lane);
         Some(job)
     }
 
@@ -284,11 +306,15 @@ impl<R> Schedule<R> {
                 self.list(lane);
                 return Some(self.jobs.insert(State::Aside, job));
             }
-            Verdict::Left => return None,
+            Verdict::Left => {
+                self.leave(lane, job.item);
+                return None;
+            }
         };
         if of.is_revoked {
             // It would not start again.
-            self.finish(job);
+            let item = self.finish(job);
+            self.leave(lane, item);
             return None;
         }
         of.delayed += 1;
@@ -306,8 +332,8 @@ impl<R> Schedule<R> {
         let of = self.lanes.get_mut(&lane).expect("a started job's lane is there");
         if of.is_revoked {
             // They would not start.
-            self.finish(job);
-            return;
+            let item = self.finish(job);
+            return self.leave(lane, item);
         }
         if has_shards {
             let waiting = self.shards.get_mut(&(lane, shard)).expect("the job has taken it");
@@ -327,6 +353,7 @@ impl<R> Schedule<R> {
         }
         let (_, job) = self.jobs.remove(id)?;
         self.lanes.get_mut(&job.lane).expect("a job's lane is there").aside -= 1;
+        self.list(job.lane);
         Some(self.finish(job))
     }
 
@@ -353,23 +380,28 @@ impl<R> Schedule<R> {
         self.lanes.get(&lane).is_none_or(|of| !of.is_at_work())
     }
 
-    /// Forgets a lane. Answers with its jobs, and whether each is running, so that its future is to be dropped.
-    pub(crate) fn handle_gone(&mut self, lane: LaneId) -> Vec<(JobId, bool, Job<R>)> {
+    /// Forgets a lane. Answers with what was left of it.
+    pub(crate) fn handle_gone(&mut self, lane: LaneId) -> Gone<R> {
         self.handle_revoked(lane);
         let of_lane = self.jobs.iter().filter(|(_, _, job)| job.lane == lane);
         let ids: Vec<JobId> = of_lane.map(|(id, ..)| id).collect();
-        let mut ended = Vec::new();
+        let mut gone = Gone { running: Vec::new(), left: Vec::new() };
         for id in ids {
             let Some((state, job)) = self.jobs.remove(id) else { continue };
-            let is_running = state == State::Running;
-            self.running -= usize::from(is_running);
-            ended.push((id, is_running, job));
+            if state == State::Running {
+                self.running -= 1;
+                gone.running.push(id);
+            }
+            gone.left.push(job.item);
         }
         self.shards.retain(|(id, _), _| *id != lane);
-        if let Some(place) = self.lanes.remove(&lane).and_then(|of| of.place) {
-            self.startable.remove(&place);
+        if let Some(mut of) = self.lanes.remove(&lane) {
+            gone.left.append(&mut of.left);
+            if let Some(place) = of.place {
+                self.startable.remove(&place);
+            }
         }
-        ended
+        gone
     }
 
     /// What takes too long, each once.
@@ -381,8 +413,10 @@ impl<R> Schedule<R> {
         self.reports.pop_front_if(|(at, _)| *at <= now).map(|(_, id)| Overdue::Slow(id))
     }
 
-    /// When to look at it again without another input.
-    pub(crate) fn poll_timeout(&mut self) -> Option<Duration> {
+    /// When to look at it again without another input. What is due now is not a reason to: it starts when something else lets it,
+    /// for example a permit.
+    pub(crate) fn poll_timeout(&mut self, now: Duration) -> Option<Duration> {
+        self.let_due(now);
         self.drop_ended();
         let delayed = self.delayed.peek().map(|Reverse((at, _))| *at);
         let limit = self.limits.front().map(|(at, _)| *at);
@@ -541,9 +575,15 @@ impl<R> Schedule<R> {
             if let Some((_, job)) = self.jobs.remove(id) {
                 self.lanes.get_mut(&lane).expect("the lane is there").delayed -= 1;
                 // Nothing waits for it any more: its lane is revoked.
-                self.finish(job);
+                let item = self.finish(job);
+                self.leave(lane, item);
             }
         }
+    }
+
+    /// The record was tried, and is not tried again: its lane was given up.
+    fn leave(&mut self, lane: LaneId, item: Item<R>) {
+        self.lanes.get_mut(&lane).expect("the lane is there").left.push(item);
     }
 
     /// Puts the lane where it belongs among those that have a record to start.
@@ -560,7 +600,8 @@ impl<R> Schedule<R> {
             of.wakes_at = Some(due);
             self.dues.push(Reverse((due, id)));
         }
-        let place = has_record.then_some((of.running, of.turn, id));
+        let may_run = self.is_alone || of.running < of.running_max;
+        let place = (has_record && may_run).then_some((of.running, of.turn, id));
         if of.place == place {
             return;
         }
@@ -569,6 +610,16 @@ impl<R> Schedule<R> {
         }
         if let Some(place) = place {
             self.startable.insert(place);
+        }
+    }
+
+    /// Forgets the limits of attempts that have ended when they are most of all: after one that takes long, there may be those of
+    /// millions of short ones.
+    fn forget_ended(&mut self) {
+        for limits in [&mut self.limits, &mut self.reports] {
+            if limits.len() > 2 * self.running + LIMITS_MIN {
+                limits.retain(|(_, id)| self.jobs.is(*id, State::Running));
+            }
         }
     }
 

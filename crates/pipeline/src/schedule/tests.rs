@@ -31,7 +31,7 @@ fn items(keys: &[u64]) -> Vec<Item<i64>> {
 /// A schedule with one lane.
 fn one(order: Order, keys: &[u64]) -> (Schedule<i64>, LaneId) {
     let mut schedule = Schedule::new(terms(order));
-    let lane = schedule.handle_assigned();
+    let lane = schedule.handle_assigned(1);
     schedule.handle_records(lane, items(keys));
     (schedule, lane)
 }
@@ -78,7 +78,7 @@ fn a_lane_waits_until_its_first_record_is_due_and_holds_up_no_other() {
     };
     // The third is due before the second, and waits for it.
     schedule.handle_records(waiting, due_at(&[10, 20, 15]));
-    let other = schedule.handle_assigned();
+    let other = schedule.handle_assigned(1);
     schedule.handle_records(other, items(&[1]));
     assert_eq!(offsets(&start_all(&mut schedule, SECOND)), [0]);
     assert!(!schedule.is_hungry(waiting), "it has records");
@@ -86,7 +86,7 @@ fn a_lane_waits_until_its_first_record_is_due_and_holds_up_no_other() {
     assert!(!schedule.is_startable(just_before));
     // The record in work has its own limits.
     schedule.handle_gone(other);
-    assert_eq!(schedule.poll_timeout(), Some(10 * SECOND));
+    assert_eq!(schedule.poll_timeout(just_before), Some(10 * SECOND));
     assert_eq!(offsets(&start_all(&mut schedule, 10 * SECOND)), [0]);
     assert!(start_all(&mut schedule, 16 * SECOND).is_empty());
     assert_eq!(offsets(&start_all(&mut schedule, 20 * SECOND)), [1, 2]);
@@ -110,9 +110,9 @@ fn a_lane_that_is_revoked_while_it_waits_is_drained() {
     let (mut schedule, lane) = one(Order::Partition, &[]);
     schedule.handle_records(lane, items(&[1]).into_iter().map(|item| Item { due: SECOND, ..item }));
     schedule.handle_revoked(lane);
-    assert!(schedule.is_drained(lane) && schedule.handle_gone(lane).is_empty());
+    assert!(schedule.is_drained(lane) && schedule.handle_gone(lane).left.is_empty());
     assert!(start_all(&mut schedule, 2 * SECOND).is_empty());
-    assert_eq!(schedule.poll_timeout(), None);
+    assert_eq!(schedule.poll_timeout(2 * SECOND), None);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn what_ends_at_once_leaves_nothing_behind() {
     }
     assert!(schedule.poll_start(Duration::ZERO).is_none());
     assert!(schedule.shards.is_empty() && schedule.is_drained(lane) && schedule.is_hungry(lane));
-    assert_eq!(schedule.poll_timeout(), None);
+    assert_eq!(schedule.poll_timeout(Duration::ZERO), None);
 }
 
 #[test]
@@ -150,8 +150,9 @@ fn a_failed_record_keeps_its_key_until_its_next_attempt() {
     let job = schedule.poll_start(Duration::ZERO).expect("a record");
     schedule.handle_failed(job, Verdict::Again(SECOND, Failure::retriable("again")), Duration::ZERO);
     assert_eq!(offsets(&start_all(&mut schedule, Duration::ZERO)), [2], "the other key goes on");
-    assert_eq!(schedule.poll_timeout(), Some(SECOND));
+    assert_eq!(schedule.poll_timeout(Duration::ZERO), Some(SECOND));
     assert!(schedule.poll_start(SECOND / 2).is_none());
+    assert_eq!(schedule.poll_timeout(SECOND), Some(2 * SECOND), "what is due waits for a permit alone");
     let again = schedule.poll_start(SECOND).expect("its time has come");
     assert_eq!((again.item.record, again.attempt()), (0, 2));
     assert_eq!(again.history.as_ref().map(|history| (history.calls, history.delay)), Some((1, SECOND)));
@@ -183,7 +184,12 @@ fn a_lane_that_is_given_up_starts_nothing_and_ends_what_it_has() {
     assert!(!schedule.is_drained(lane));
     assert_eq!(done(&mut schedule, started[0].1), 0, "what ends in time is done");
     let late = schedule.handle_gone(lane);
-    assert_eq!(late.iter().map(|(_, _, job)| job.item.record).collect::<Vec<_>>(), [3]);
+    let left: Vec<_> = late.left.iter().map(|item| item.record).collect();
+    assert_eq!(
+        (late.running, left),
+        (vec![started[2].1], vec![3, 2]),
+        "what waited for another attempt is told too"
+    );
     assert!(schedule.handle_ended(started[2].1).is_none(), "its outcome counts no more");
     assert!(schedule.is_drained(lane) && schedule.shards.is_empty() && schedule.running() == 0);
 }
@@ -193,7 +199,7 @@ fn an_attempt_is_reported_and_then_expires() {
     let (mut schedule, _) = one(Order::Key, &[1, 1, 2]);
     let started = start_all(&mut schedule, SECOND);
     done(&mut schedule, started[1].1);
-    assert_eq!(schedule.poll_timeout(), Some(3 * SECOND));
+    assert_eq!(schedule.poll_timeout(SECOND), Some(3 * SECOND));
     assert_eq!(schedule.poll_overdue(2 * SECOND), None);
     assert_eq!(schedule.poll_overdue(3 * SECOND), Some(Overdue::Slow(started[0].1)));
     assert_eq!(schedule.waiting_for(started[0].1), 1);
@@ -205,7 +211,7 @@ fn an_attempt_is_reported_and_then_expires() {
 #[test]
 fn a_key_with_a_long_queue_stops_its_lane_and_no_other() {
     let mut schedule = Schedule::new(terms(Order::Key));
-    let (hot, other) = (schedule.handle_assigned(), schedule.handle_assigned());
+    let (hot, other) = (schedule.handle_assigned(1), schedule.handle_assigned(1));
     schedule.handle_records(hot, items(&[7; 500]));
     schedule.handle_records(other, items(&[1, 2, 3]));
     assert_eq!(start_all(&mut schedule, Duration::ZERO).len(), 4);
@@ -216,7 +222,7 @@ fn a_key_with_a_long_queue_stops_its_lane_and_no_other() {
 #[test]
 fn a_lane_whose_records_stay_in_work_leaves_room_for_others() {
     let mut schedule = Schedule::new(terms(Order::None));
-    let (stuck, other) = (schedule.handle_assigned(), schedule.handle_assigned());
+    let (stuck, other) = (schedule.handle_assigned(1), schedule.handle_assigned(1));
     schedule.handle_records(stuck, items(&[0; 100]));
     assert_eq!(start_all(&mut schedule, Duration::ZERO).len(), 8);
     assert!(!schedule.is_startable(Duration::ZERO));
@@ -224,13 +230,42 @@ fn a_lane_whose_records_stay_in_work_leaves_room_for_others() {
     let started = start_all(&mut schedule, Duration::ZERO);
     assert_eq!(started.len(), 8, "the other one has its own share");
     schedule.handle_gone(stuck);
+    assert_eq!(start_all(&mut schedule, Duration::ZERO).len(), 0, "other workers have partitions");
+    schedule.handle_alone(true);
     assert_eq!(start_all(&mut schedule, Duration::ZERO).len(), 92, "alone, it may have all");
+    schedule.handle_alone(false);
+    assert!(!schedule.is_startable(Duration::ZERO));
+}
+
+#[test]
+fn the_workers_of_a_divided_partition_have_together_what_one_may_have() {
+    let mut schedule = Schedule::new(terms(Order::None));
+    let (half, many) = (schedule.handle_assigned(2), schedule.handle_assigned(100));
+    schedule.handle_records(half, items(&[0; 100]));
+    schedule.handle_records(many, items(&[0; 100]));
+    start_all(&mut schedule, Duration::ZERO);
+    assert_eq!((schedule.lanes[&half].running, schedule.lanes[&many].running), (4, 1));
+}
+
+#[test]
+fn one_attempt_that_takes_long_keeps_no_limits_of_others() {
+    let (mut schedule, _) = one(Order::None, &[0; 50_000]);
+    start_all(&mut schedule, Duration::ZERO);
+    let mut last = None;
+    for _ in 0..40_000 {
+        let next = last.or_else(|| schedule.jobs.iter().last().map(|(id, ..)| id)).expect("one is running");
+        done(&mut schedule, next);
+        let job = schedule.poll_start(Duration::ZERO).expect("a record");
+        last = Some(schedule.handle_pending(job, Duration::ZERO));
+    }
+    assert!(schedule.limits.len() + schedule.reports.len() < 4 * LIMITS_MIN);
+    assert!(matches!(schedule.poll_overdue(2 * SECOND), Some(Overdue::Slow(_))));
 }
 
 #[test]
 fn the_lane_with_the_fewest_in_work_is_next() {
     let mut schedule = Schedule::new(terms(Order::None));
-    let (first, second) = (schedule.handle_assigned(), schedule.handle_assigned());
+    let (first, second) = (schedule.handle_assigned(1), schedule.handle_assigned(1));
     schedule.handle_records(first, items(&[0; 6]));
     schedule.handle_records(second, items(&[0; 6]));
     for turn in 0..6 {
@@ -245,7 +280,7 @@ fn the_lane_with_the_fewest_in_work_is_next() {
 #[test]
 fn lanes_whose_records_end_at_once_take_turns() {
     let mut schedule = Schedule::new(terms(Order::None));
-    let (first, second) = (schedule.handle_assigned(), schedule.handle_assigned());
+    let (first, second) = (schedule.handle_assigned(1), schedule.handle_assigned(1));
     schedule.handle_records(first, items(&vec![0; 2 * TURN as usize]));
     schedule.handle_records(second, items(&[0; 10]));
     let mut seen = Vec::new();

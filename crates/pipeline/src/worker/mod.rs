@@ -15,7 +15,7 @@ mod marks;
 mod slots;
 mod unit;
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -77,7 +77,6 @@ pub(crate) struct Common {
     pub(crate) terms: Terms,
     pub(crate) together: Together,
     pub(crate) retry: Retry,
-    pub(crate) permits: Permits,
     /// Finds the number of permits, if it is not fixed.
     pub(crate) limit: Option<Arc<Mutex<Limit>>>,
     pub(crate) control: Arc<Control>,
@@ -100,8 +99,13 @@ pub(crate) struct Worker<U: Unit, S: Work<U>> {
     /// Lanes with batches that are not read to their end.
     unread: Vec<LaneId>,
     marks: Marks,
+    permits: Permits,
     /// Permits that it has and does not use.
     idle_permits: usize,
+    /// Whether it waits for a permit.
+    wants_permit: bool,
+    /// Whether the service was ready and was not called.
+    is_reserved: bool,
     draining: Vec<Draining>,
     stalls: FxHashMap<JobId, Arc<Stall>>,
     timer: Pin<Box<Sleep>>,
@@ -154,6 +158,10 @@ impl Tally {
 
 /// Records that start before other tasks of the runtime have their turn.
 const TURN: usize = 512;
+/// Or, if handlers compute before they wait, for so long, about. The futures that were woken meanwhile wait for it.
+const TURN_TIME: Duration = Duration::from_millis(5);
+/// Handlers may compute before they wait for something: the clock is read again after this many records.
+const CLOCK: u64 = 16;
 /// Records of a batch that are looked at in one go.
 const CHUNK: usize = 128;
 
@@ -161,6 +169,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
     pub(crate) fn new(
         service: S,
         common: Common,
+        permits: Permits,
         inbox: Arc<Inbox<Command>>,
         consumer: ConsumerHandle,
     ) -> Self {
@@ -174,7 +183,10 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             by_route: FxHashMap::default(),
             unread: Vec::new(),
             marks: Marks::new(consumer),
+            permits,
             idle_permits: 0,
+            wants_permit: false,
+            is_reserved: false,
             draining: Vec::new(),
             stalls: FxHashMap::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -210,16 +222,26 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         (self.commands, self.ready) = (commands, ready);
         self.handle_overdue(now);
         U::feed_due(Feed { gather: &mut self.gather, schedule: &mut self.schedule }, now);
+        let wanted_permit = std::mem::take(&mut self.wants_permit);
         let has_more = self.start_all(context, now);
+        if std::mem::take(&mut self.is_reserved) {
+            // It may hold a place in a limit that workers share. A clone does not.
+            self.service = self.service.clone();
+        }
         self.marks.flush(&mut self.lanes);
         self.end_drained(now);
         self.adjust(now);
-        self.common.permits.give_back(std::mem::take(&mut self.idle_permits));
+        self.permits.give_back(std::mem::take(&mut self.idle_permits));
+        if wanted_permit && !self.wants_permit {
+            self.permits.want_none();
+        }
         self.tell();
         if has_more {
-            context.waker().wake_by_ref();
+            // The runtime looks at sockets and timers first. After a plain wake-up it may do so only after dozens of turns, and
+            // handlers that wait for them would take as much longer.
+            let _ = pin!(tokio::task::yield_now()).poll(context);
         } else {
-            self.set_timer(context);
+            self.set_timer(context, now);
         }
         Poll::Pending
     }
@@ -228,8 +250,8 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         match command {
             Command::Batch { route, batch, bytes } => {
                 let lane = *self.by_route.entry(route.number).or_insert_with(|| {
-                    let id = self.schedule.handle_assigned();
                     let Route { share, held, flow, .. } = route;
+                    let id = self.schedule.handle_assigned(share.count as usize);
                     self.lanes.insert(id, WorkerLane::new(held, flow, share, self.common.hasher.clone()));
                     id
                 });
@@ -264,10 +286,20 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
     }
 
     /// Starts what may start. Answers whether there is more.
-    fn start_all(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
+    fn start_all(&mut self, context: &mut Context<'_>, began: Duration) -> bool {
+        self.schedule.handle_alone(self.common.control.is_alone());
+        let (mut now, mut looked_at) = (began, 0);
         for _ in 0..TURN {
-            if self.tally.records + self.tally.retries >= TURN as u64 {
+            let started = self.tally.records + self.tally.retries;
+            if started >= TURN as u64 {
                 break;
+            }
+            if started >= looked_at + CLOCK {
+                looked_at = started;
+                now = self.common.control.now();
+                if now.saturating_sub(began) >= TURN_TIME {
+                    break;
+                }
             }
             let control = &self.common.control;
             if control.is_held() || control.is_stopping() {
@@ -278,8 +310,12 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
                     return false;
                 }
             }
+            if self.idle_permits > 0 && self.permits.is_wanted() {
+                self.permits.give_back(std::mem::take(&mut self.idle_permits));
+            }
             if self.idle_permits == 0 {
-                if !self.common.permits.take(context.waker()) {
+                if !self.permits.take(context.waker()) {
+                    self.wants_permit = true;
                     return false;
                 }
                 self.idle_permits = 1;
@@ -287,7 +323,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             if !self.is_handler_ready(context) {
                 return false;
             }
-            if !self.burst(context, now) {
+            if !self.burst(context, now, began + TURN_TIME) {
                 let Some(job) = self.schedule.poll_start(now) else { continue };
                 self.start(job, now);
             }
@@ -297,7 +333,10 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
 
     fn is_handler_ready(&mut self, context: &mut Context<'_>) -> bool {
         match self.service.poll_ready(context) {
-            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Ok(())) => {
+                self.is_reserved = true;
+                true
+            }
             Poll::Ready(Err(failure)) => {
                 self.common.control.fail(PipelineError::handler(failure));
                 false
@@ -306,16 +345,20 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         }
     }
 
-    /// Starts records as long as they end at once. Answers whether it has started any.
-    fn burst(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
-        let Self { schedule, slots, service, lanes, marks, tally, .. } = self;
-        let (mut is_first, mut has_started) = (true, false);
+    /// Starts records as long as they end at once, until this time. Answers whether it has started any.
+    fn burst(&mut self, context: &mut Context<'_>, now: Duration, until: Duration) -> bool {
+        let Self { schedule, slots, service, lanes, marks, tally, is_reserved, common, .. } = self;
+        let mut count = 0_u64;
         let stopped = schedule.burst(now, TURN, |lane, item| {
             // The caller has asked before the first one.
-            if !std::mem::take(&mut is_first) && !matches!(service.poll_ready(context), Poll::Ready(Ok(()))) {
-                return Attempt::NotMade;
+            if count > 0 {
+                let is_over = count.is_multiple_of(CLOCK) && common.control.now() >= until;
+                if is_over || !matches!(service.poll_ready(context), Poll::Ready(Ok(()))) {
+                    return Attempt::NotMade;
+                }
             }
-            has_started = true;
+            count += 1;
+            *is_reserved = false;
             let of = lanes.get(&lane).expect("a started record's lane is there");
             U::records(item).iter().for_each(|record| tally.begin(of.attempts_before(record.record)));
             let input = item.record.input(of, 1);
@@ -332,7 +375,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         if let Some((job, outcome)) = stopped {
             self.handle_started(job, outcome, now);
         }
-        has_started
+        count > 0
     }
 
     fn start(&mut self, job: Job<U>, now: Duration) {
@@ -358,6 +401,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         }
         let input = job.item.record.input(lane, job.attempt());
         let service = &mut self.service;
+        self.is_reserved = false;
         let outcome = self.slots.start(|| service.call(input));
         self.handle_started(job, outcome, now);
     }
@@ -368,7 +412,8 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             Ok(result) => self.settle(job, result, now),
             Err(slot) => {
                 self.idle_permits -= 1;
-                let id = self.schedule.handle_pending(job, now);
+                // What the handler has done so far took its time, and is not to be missing of its limit.
+                let id = self.schedule.handle_pending(job, self.common.control.now());
                 if self.slot_of.len() <= id.index() {
                     self.slot_of.resize(id.index() + 1, usize::MAX);
                 }
@@ -393,10 +438,10 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
     fn adjust(&mut self, now: Duration) {
         let sample = std::mem::take(&mut self.sample);
         let Some(limit) = self.common.limit.as_ref().filter(|_| sample.count > 0) else { return };
-        let running = self.common.permits.out().saturating_sub(self.idle_permits);
+        let running = self.permits.out().saturating_sub(self.idle_permits);
         let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(records) = limit.handle(Sample { running, ..sample }, now) {
-            self.common.permits.set_limit(records);
+            self.permits.set_limit(records);
             self.common.control.set_concurrency(records);
         }
     }
@@ -583,16 +628,15 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
                 of.held.cancelled.cancel();
             }
             let mut left = Vec::new();
-            for (id, is_running, job) in self.schedule.handle_gone(lane) {
-                if is_running {
-                    self.slots.cancel(self.slot_of[id.index()]);
-                    self.idle_permits += 1;
-                    self.end_stall(id);
-                }
-                if let Some(of) = &of {
-                    let records = U::records(&job.item).iter();
-                    left.extend(records.map(|record| Left::of(&of.record(record.record))));
-                }
+            let gone = self.schedule.handle_gone(lane);
+            for id in gone.running {
+                self.slots.cancel(self.slot_of[id.index()]);
+                self.idle_permits += 1;
+                self.end_stall(id);
+            }
+            if let Some(of) = &of {
+                let records = gone.left.iter().flat_map(U::records);
+                left.extend(records.map(|record| Left::of(&of.record(record.record))));
             }
             left.sort();
             let _ = reply.send(left);
@@ -600,9 +644,9 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
     }
 
     /// Wakes this again when something is due.
-    fn set_timer(&mut self, context: &mut Context<'_>) {
+    fn set_timer(&mut self, context: &mut Context<'_>, now: Duration) {
         let drained = self.draining.iter().map(|draining| draining.deadline).min();
-        let at = [self.schedule.poll_timeout(), self.gather.poll_timeout(), drained];
+        let at = [self.schedule.poll_timeout(now), self.gather.poll_timeout(), drained];
         let Some(at) = at.into_iter().flatten().min() else { return };
         let at = self.common.control.at(at);
         if self.timer.deadline() != at || self.timer.is_elapsed() {
@@ -669,5 +713,9 @@ impl Dice {
 impl<U: Unit, S: Work<U>> Drop for Worker<U, S> {
     fn drop(&mut self) {
         self.inbox.close();
+        // Tasks that handlers have spawned learn that they work for nobody, and what is being put aside is left.
+        for lane in self.lanes.values() {
+            lane.held.cancelled.cancel();
+        }
     }
 }

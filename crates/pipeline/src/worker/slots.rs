@@ -69,7 +69,9 @@ where
     /// Looks at the future of a slot that was woken. None if it is pending, or there is none any more.
     pub(super) fn poll(&mut self, index: usize) -> Option<(JobId, Result<(), Failure>)> {
         let slot = self.slots.get_mut(index)?;
-        slot.state.is_listed.store(false, Ordering::Release);
+        // A swap, so that it is ordered with those of wakers: one that finds the slot listed has written before this what the future
+        // looks at now. After a store the future could miss it, and the wake-up would be lost.
+        slot.state.is_listed.swap(false, Ordering::AcqRel);
         let job = slot.job?;
         let Poll::Ready(result) = slot.poll() else { return None };
         slot.job = None;

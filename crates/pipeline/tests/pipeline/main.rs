@@ -5,6 +5,7 @@
 mod basics;
 mod circuit;
 mod failing;
+mod hostile;
 mod rebalancing;
 mod retrying;
 mod together;

@@ -12,7 +12,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     /// It runs as long as this is here.
-    _cluster: Cluster,
+    pub(crate) cluster: Cluster,
     pub(crate) client: Client,
 }
 
@@ -23,13 +23,13 @@ impl World {
         let cluster = builder.start().await.expect("starts");
         cluster.create_topic("orders", partitions).expect("is made");
         let client = Client::connect(cluster.bootstrap()).await.expect("connects");
-        Self { _cluster: cluster, client }
+        Self { cluster, client }
     }
 
     /// The same, with a client that may hold so many bytes of records.
     pub(crate) async fn with_memory(partitions: i32, bytes: usize) -> Self {
         let world = Self::new(partitions).await;
-        let builder = Client::builder().bootstrap(world._cluster.bootstrap()).memory_bytes_max(bytes);
+        let builder = Client::builder().bootstrap(world.cluster.bootstrap()).memory_bytes_max(bytes);
         Self { client: builder.connect().await.expect("connects"), ..world }
     }
 
