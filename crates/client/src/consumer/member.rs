@@ -299,6 +299,32 @@ impl GroupConsumerBuilder {
         self
     }
 
+    /// Fetches ahead up to this many bytes, as they come from brokers, also of a single partition: the buffer that a program would
+    /// otherwise put between itself and the consumer. It counts in the client's memory budget, is given back batch by batch, is
+    /// kept while partitions are paused or a rebalance leaves them here, and shows in [`Consumer::flow`]. The last fetch may exceed
+    /// it. Sets [`buffer_bytes_max`](ConsumerSettings::buffer_bytes_max) and
+    /// [`partition_buffer_bytes_max`](ConsumerSettings::partition_buffer_bytes_max). Default: one
+    /// [`fetch_partition_bytes_max`](ConsumerSettings::fetch_partition_bytes_max) of each partition, within the budget.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").value("created")).await?;
+    /// let builder = client.consumer("billing").subscribe(["orders"]).buffered(64 << 20);
+    /// let mut consumer = builder.build().await?;
+    /// let batch = consumer.next().await?.expect("a partition is assigned");
+    /// println!("{} bytes are ahead", consumer.flow().buffered_bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn buffered(mut self, bytes: usize) -> Self {
+        self.settings.buffer_bytes_max = Some(bytes);
+        self.settings.partition_buffer_bytes_max = Some(bytes);
+        self
+    }
+
     /// Sets which records of transactions are read (`isolation.level`). Default [`Isolation::ReadUncommitted`].
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.settings.isolation = isolation;

@@ -436,6 +436,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Fetches ahead up to this many bytes, also of a single partition; see [`GroupConsumerBuilder::buffered`].
+    pub fn buffered(mut self, bytes: usize) -> Self {
+        self.settings.buffer_bytes_max = Some(bytes);
+        self.settings.partition_buffer_bytes_max = Some(bytes);
+        self
+    }
+
     /// Sets how long a broker waits for records when it has none. Default 500 ms.
     pub fn fetch_wait(mut self, wait: Duration) -> Self {
         self.settings.fetch_wait = wait;

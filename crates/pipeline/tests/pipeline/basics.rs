@@ -242,3 +242,25 @@ async fn the_concurrency_that_is_of_use_is_found() {
     };
     pipeline.run(handler, stop).await.expect("succeeds");
 }
+
+/// The buffer that a program asks for is filled while it takes nothing, and not much more than that.
+#[tokio::test]
+async fn a_consumer_fetches_ahead_as_far_as_it_was_told() {
+    let world = World::new(1).await;
+    let producer = world.client.producer().build().await.unwrap();
+    let value = "x".repeat(10_000);
+    for _ in 0..2_000 {
+        producer.post(milena::Record::to("orders").value(&value)).await.unwrap();
+    }
+    producer.flush().await.unwrap();
+    let bytes = 8 << 20;
+    let mut consumer =
+        world.client.consumer("billing").subscribe(["orders"]).buffered(bytes).build().await.unwrap();
+    let mut taken = consumer.next().await.unwrap().expect("records").iter().count();
+    crate::world::until(|| consumer.flow().buffered_bytes >= bytes).await;
+    let flow = consumer.flow();
+    assert!(flow.buffered_bytes < 2 * bytes && flow.partitions.now == 1, "{flow:?}");
+    while taken < 2_000 {
+        taken += consumer.next().await.unwrap().expect("records").iter().count();
+    }
+}
