@@ -64,8 +64,9 @@ use crate::{Failure, Retry, RetryTopics};
 ///
 /// # What is promised
 ///
-/// - An offset is committed when everything below it is finished: processed, or written to the dead letters. A crash makes records
-///   run again, and loses none.
+/// - An offset is committed when everything below it is finished: processed, or written to the dead letters. What is finished above
+///   it is stored [beside it](Self::keep_finished). A crash makes records run again that were finished since the last commit, and loses
+///   none.
 /// - Records that [have to wait](Order) for each other are processed one after the other, also if one of them is tried again.
 /// - A key or a partition that takes long holds up only itself. Of each partition, workers have
 ///   [so many bytes](Self::partition_bytes_max) at most; the consumer buffers more within the client's budget.
@@ -91,6 +92,7 @@ struct Settings {
     time_limit: Option<Duration>,
     report_after: Duration,
     drain: Duration,
+    keeps_finished: bool,
     partition_bytes_max: usize,
     waiting_max: usize,
 }
@@ -117,6 +119,7 @@ impl Pipeline {
             time_limit: None,
             report_after: Duration::from_secs(10),
             drain: Duration::from_secs(10),
+            keeps_finished: true,
             partition_bytes_max: 4 << 20,
             waiting_max: 10_000,
         };
@@ -250,6 +253,14 @@ impl Pipeline {
     /// member's [rebalance timeout](GroupConsumerBuilder::rebalance_timeout).
     pub fn drain(mut self, time: Duration) -> Self {
         self.settings.drain = time;
+        self
+    }
+
+    /// Sets whether what is finished above the committed offset is stored beside it, so that a restart or the next owner of the
+    /// partition leaves it out; see [`GroupConsumerBuilder::keep_finished`]. Default: true. A group that Confluent's Parallel Consumer
+    /// has left is taken over with what it had finished.
+    pub fn keep_finished(mut self, keeps: bool) -> Self {
+        self.settings.keeps_finished = keeps;
         self
     }
 
@@ -404,6 +415,7 @@ impl Pipeline {
                     intake.give_up(&partitions, Duration::ZERO).await;
                 }
             });
+        let consumer = if settings.keeps_finished { consumer.keep_finished() } else { consumer };
         let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
         let limit = settings.is_adaptive.then(|| Limit::new(settings.concurrency));
         let concurrency = limit.as_ref().map_or(settings.concurrency, Limit::get);

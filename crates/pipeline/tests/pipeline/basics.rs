@@ -127,22 +127,24 @@ async fn what_is_unfinished_is_not_committed_and_comes_again() {
     assert_eq!((report.finished, left), (9, vec![("orders", 0, 4)]));
     assert_eq!(world.committed("billing", 0).await, Some(4));
 
-    let (again, log) = (Counter::new(), Log::new());
-    let handler = {
-        let (again, log) = (again.clone(), log.clone());
-        move |record: Record| {
-            log.push(record.offset());
-            let again = again.clone();
-            async move {
+    // Without what was stored beside the offset, all from there on comes again. With it, only what was not finished.
+    for (keeps, expect) in [(false, vec![4, 5, 6, 7, 8, 9]), (true, vec![4])] {
+        let (again, log) = (Counter::new(), Log::new());
+        let handler = {
+            let (again, log) = (again.clone(), log.clone());
+            move |record: Record| {
+                log.push(record.offset());
                 again.add();
+                std::future::pending::<()>()
             }
-        }
-    };
-    let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]));
-    pipeline.run(handler, again.reach(6)).await.expect("succeeds");
-    let mut offsets = log.all();
-    offsets.sort_unstable();
-    assert_eq!(offsets, [4, 5, 6, 7, 8, 9]);
+        };
+        let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]));
+        let pipeline = pipeline.keep_finished(keeps).drain(Duration::ZERO);
+        pipeline.run(handler, again.reach(expect.len())).await.expect("succeeds");
+        let mut offsets = log.all();
+        offsets.sort_unstable();
+        assert_eq!(offsets, expect);
+    }
 }
 
 #[tokio::test]
