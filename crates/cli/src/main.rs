@@ -58,8 +58,13 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    // What the doctor's attempts meet, it tells itself.
-    log::listen(if matches!(command, Command::Doctor(_)) { "off" } else { "warn" })?;
+    log::listen(match &command {
+        // What its attempts meet, it tells itself.
+        Command::Doctor(_) => "off",
+        // So does a demo in which things fail on purpose.
+        Command::Demo(args) if args.other.is_some() => "error",
+        _ => "warn",
+    })?;
     protection::check(&command)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -10,7 +10,9 @@ use harness::milena;
 fn help_texts_are_as_they_were_read() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
     for command in [
-        &["produce"][..],
+        &["demo"][..],
+        &["demo", "pipeline"],
+        &["produce"],
         &["txn"],
         &["txn", "list"],
         &["txn", "describe"],

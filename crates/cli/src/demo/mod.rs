@@ -5,6 +5,7 @@
 
 mod flights;
 mod ledger;
+mod pipeline;
 mod report;
 mod run;
 
@@ -33,13 +34,17 @@ Examples:
   milena demo                                   an embedded cluster of three nodes
   milena demo --bootstrap localhost:9092        any Kafka
   milena demo --records 5000000 --compression zstd
-  milena demo --rate 20000                      latency below saturation";
+  milena demo --rate 20000                      latency below saturation
+  milena demo pipeline                          a pipeline with faults, retries, dead letters and a redrive";
 
 /// Send flights as JSON, keyed by tail number, read them back from all partitions at the same time, and check that every
 /// record arrived once, intact and in order.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) other: Option<Other>,
+
     /// The cluster to use. Default: an embedded cluster of three nodes is started
     #[arg(short, long, value_name = "HOST:PORT")]
     pub(crate) bootstrap: Option<String>,
@@ -81,6 +86,13 @@ pub(crate) struct Args {
     pub(crate) timeout: Duration,
 }
 
+/// Demos of one part.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Other {
+    /// Process flights with many workers, retries, dead letters, an alert and a redrive
+    Pipeline(pipeline::Args),
+}
+
 /// The default of the client's own timeouts; a shorter `--timeout` shortens them.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The number of nodes of the embedded cluster.
@@ -90,6 +102,9 @@ const REPLICAS_MAX: usize = 3;
 
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
+    if let Some(Other::Pipeline(args)) = &args.other {
+        return Box::pin(pipeline::run(args, interrupt)).await;
+    }
     let data = args.data.clone();
     let opening = tokio::task::spawn_blocking(move || Flights::open(data.as_deref()));
     let opening = async { opening.await.map_err(|e| Failure::failed(e.to_string()))? };
@@ -104,51 +119,76 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     ended.and(cleared)
 }
 
-/// The cluster, client and topic of a run.
-struct Stage {
+/// The cluster of a run.
+struct Ground {
     embedded: Option<Cluster>,
     client: Client,
     /// A description of the cluster.
     cluster: String,
-    topic: String,
     replicas: i16,
 }
 
-impl Stage {
-    async fn set(args: &Args) -> Result<Self, Failure> {
-        let is_named = args.bootstrap.is_some() || args.settings.name_a_cluster()?;
+impl Ground {
+    /// Connects to the cluster that the command line names, or to an embedded one.
+    async fn find(bootstrap: Option<&str>, settings: &Settings, timeout: Duration) -> Result<Self, Failure> {
+        let is_named = bootstrap.is_some() || settings.name_a_cluster()?;
         let embedded = if is_named { None } else { Some(start_cluster().await?) };
         let own = Otherwise::Own(embedded.as_ref().map(|cluster| cluster.bootstrap().to_owned()));
         // A request may take as long as the run may be without progress.
-        let millis = args.timeout.as_millis().max(1).to_string();
+        let millis = timeout.as_millis().max(1).to_string();
         let others = ["connect_timeout", "request_timeout", "api_timeout"].map(|name| (name, &millis));
-        let others = Properties::from_iter(others.into_iter().filter(|_| args.timeout < TIMEOUT_DEFAULT));
-        let builder = args.settings.resolve(others, args.bootstrap.as_deref(), own)?.client()?;
+        let others = Properties::from_iter(others.into_iter().filter(|_| timeout < TIMEOUT_DEFAULT));
+        let builder = settings.resolve(others, bootstrap, own)?.client()?;
         let mut bootstrap = String::new();
         let builder = builder.settings(|settings| {
             bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         });
-        let client = connect(builder, Some(args.timeout)).await?;
+        let client = connect(builder, Some(timeout)).await?;
         let nodes = client.admin().describe_cluster().await?.brokers.len();
         let kind = if embedded.is_some() { "embedded, " } else { "" };
         let nodes_are = if nodes == 1 { "node" } else { "nodes" };
         let cluster = format!("{kind}{nodes} {nodes_are} at {bootstrap}");
         let replicas = nodes.clamp(1, REPLICAS_MAX) as i16;
-        let topic = topic_name();
-        let new = NewTopic::new(&topic).partitions(args.partitions).replication(replicas);
-        client.admin().create_topic(new).await?;
-        Ok(Self { embedded, client, cluster, topic, replicas })
+        Ok(Self { embedded, client, cluster, replicas })
+    }
+
+    fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// Stops the embedded cluster.
+    async fn end(self) -> Result<(), Failure> {
+        match self.embedded {
+            Some(cluster) => cluster.shutdown().await.map_err(|e| Failure::failed(e.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The cluster, client and topic of a run.
+struct Stage {
+    ground: Ground,
+    topic: String,
+}
+
+impl Stage {
+    async fn set(args: &Args) -> Result<Self, Failure> {
+        let ground = Ground::find(args.bootstrap.as_deref(), &args.settings, args.timeout).await?;
+        let topic = unique_name();
+        let new = NewTopic::new(&topic).partitions(args.partitions).replication(ground.replicas);
+        ground.client.admin().create_topic(new).await?;
+        Ok(Self { ground, topic })
     }
 
     /// Deletes the topic, unless it is to be kept, and stops the embedded cluster.
     async fn clear(self, args: &Args) -> Result<(), Failure> {
-        let admin = self.client.admin().timeout(args.timeout.min(GRACE));
+        let admin = self.ground.client.admin().timeout(args.timeout.min(GRACE));
         let deleted = match args.keep {
             false => admin.delete_topics([&self.topic]).await,
             true => Ok(Vec::new()),
         };
-        if let Some(cluster) = self.embedded {
-            return cluster.shutdown().await.map_err(|e| Failure::failed(e.to_string()));
+        if self.ground.is_embedded() {
+            return self.ground.end().await;
         }
         for (_, deleted) in deleted? {
             deleted?;
@@ -159,29 +199,31 @@ impl Stage {
 
 async fn start_cluster() -> Result<Cluster, Failure> {
     let builder = Broker::builder().nodes(NODES).default_replication(NODES as i16);
+    // Members of a group need not wait for others that may come at the same time.
+    let builder = builder.group_initial_rebalance_delay(Duration::ZERO);
     builder.start().await.map_err(|e| Failure::failed(format!("the embedded cluster cannot start: {e}")))
 }
 
-/// A topic name that is unique to this run.
-fn topic_name() -> String {
+/// A name for topics that is unique to this run.
+fn unique_name() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("milena-demo-{:x}-{:x}", now.as_micros(), std::process::id())
 }
 
 /// Runs the transfer, shows progress and prints the report.
 async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt) -> Result<(), Failure> {
-    let producer = stage.client.producer().compression(args.compression.into()).build().await?;
+    let producer = stage.ground.client.producer().compression(args.compression.into()).build().await?;
     if !args.json {
         let codec = args.compression_name();
-        say(&format!("cluster      {}\n", stage.cluster))?;
+        say(&format!("cluster      {}\n", stage.ground.cluster))?;
         say(&format!(
             "topic        {} partitions, {} replicas, compression {codec}\n",
-            args.partitions, stage.replicas
+            args.partitions, stage.ground.replicas
         ))?;
     }
     let memory_before = memory::resident();
     let outcome = tokio::select! {
-        outcome = transfer(run, &stage.client, producer) => outcome?,
+        outcome = transfer(run, &stage.ground.client, producer) => outcome?,
         failure = watch(args, run) => return Err(failure),
         () = interrupt.asked() => {
             let now = run.snapshot();
@@ -271,9 +313,9 @@ fn report(
     let all_there = end.acknowledged_count == end.record_count && end.delivered_count == end.record_count;
     Report {
         topic: stage.topic.clone(),
-        cluster: stage.cluster.clone(),
+        cluster: stage.ground.cluster.clone(),
         partitions: args.partitions.unsigned_abs(),
-        replicas: stage.replicas,
+        replicas: stage.ground.replicas,
         compression: args.compression_name(),
         origin: run.flights.origin().to_owned(),
         record_count: end.record_count,

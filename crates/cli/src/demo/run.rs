@@ -27,7 +27,7 @@ use crate::latency::Latency;
 use crate::memory;
 
 /// The header with the record's index, as four bytes, big endian.
-const INDEX_HEADER: &[u8] = b"index";
+pub(super) const INDEX_HEADER: &[u8] = b"index";
 
 /// What the tasks of a run share.
 pub(crate) struct Run {

@@ -14,6 +14,8 @@ mod stats;
 
 use clap::Subcommand;
 
+pub(crate) use self::replay::redrive;
+
 use crate::cluster::Cluster;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -69,7 +71,7 @@ pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
 }
 
 /// The name of a replay, its group and its transactional id, unless `--as` gives another.
-fn replay_name(topic: &str, given: Option<&str>) -> String {
+pub(crate) fn replay_name(topic: &str, given: Option<&str>) -> String {
     given.map_or_else(|| format!("milena-dlq-replay-{topic}"), str::to_owned)
 }
 

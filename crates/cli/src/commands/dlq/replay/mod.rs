@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Parser as _;
 use jiff::Timestamp;
 use milena::SharedRecord;
 use serde_json::json;
@@ -144,19 +145,9 @@ pub(super) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
     if args.dry_run {
         return interrupt.or(dry_run::run(&args, &mut planner)).await;
     }
-    let audit = Audit::open(args.audit.as_deref())?;
-    let mut writer = interrupt.or(open(&cluster, &args, &planner.wanted, audit)).await?;
-    let ended = replay(&args, &mut planner, &mut writer, interrupt).await;
-    let Writer { producer, mut audit, tally, .. } = writer;
-    let reason = ended.as_ref().err().map(ToString::to_string);
-    audit.note("end", json!({ "replayed": tally.replayed, "failed": tally.failed, "stopped": reason }));
-    let audited = audit.sync();
-    // What was dropped is aborted now, or readers would wait for it.
-    let closed = producer.close_within(cluster.timeout).await;
+    let (tally, ended) = write_all(&args, &mut planner, interrupt).await?;
     report(&args, &tally)?;
     ended?;
-    audited?;
-    closed?;
     match tally.first_failure {
         None => Ok(()),
         Some(first) => {
@@ -166,6 +157,48 @@ pub(super) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
                 .hint("They were left as they are: the same command tries them again."))
         }
     }
+}
+
+/// Replays all letters of a topic, as the command does without options. Answers with their number.
+pub(crate) async fn redrive(cluster: &Connected, topic: &str, interrupt: &Interrupt) -> Result<u64, Failure> {
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+    let args =
+        Alone::try_parse_from(["replay", topic]).map_err(|error| Failure::usage(error.to_string()))?.args;
+    let wanted = args.select.parse(Timestamp::now()).map_err(Failure::usage)?;
+    let route = Route { to: None, keeps_headers: false, keeps_time: false, mapping: None };
+    let mut planner = Planner { cluster, wanted, route, targets: BTreeMap::new(), scanned: BTreeMap::new() };
+    let (tally, ended) = write_all(&args, &mut planner, interrupt).await?;
+    ended?;
+    match tally.first_failure {
+        None => Ok(tally.replayed),
+        Some(first) => Err(Failure::failed(format!(
+            "{} could not be replayed; the first: {first}",
+            letters(tally.failed)
+        ))),
+    }
+}
+
+/// Replays what is wanted. Answers with what was done, and how it ended.
+async fn write_all(
+    args: &Args,
+    planner: &mut Planner<'_>,
+    interrupt: &Interrupt,
+) -> Result<(Tally, Result<(), Failure>), Failure> {
+    let audit = Audit::open(args.audit.as_deref())?;
+    let cluster = planner.cluster;
+    let mut writer = interrupt.or(open(cluster, args, &planner.wanted, audit)).await?;
+    let ended = replay(args, planner, &mut writer, interrupt).await;
+    let Writer { producer, mut audit, tally, .. } = writer;
+    let reason = ended.as_ref().err().map(ToString::to_string);
+    audit.note("end", json!({ "replayed": tally.replayed, "failed": tally.failed, "stopped": reason }));
+    let audited = audit.sync();
+    // What was dropped is aborted now, or readers would wait for it.
+    let closed = producer.close_within(cluster.timeout).await;
+    Ok((tally, ended.and(audited).and(closed.map_err(Failure::from))))
 }
 
 /// Fences an earlier replay of the name, and finds out where it ended.
