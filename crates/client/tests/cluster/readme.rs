@@ -103,8 +103,15 @@ fn readme_shows_the_code_of_this_file() {
     let here = lines(include_str!("readme.rs"));
     let blocks: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 6, "produce, consume in a group, write in a transaction, log in, consume, test");
+    assert_eq!(
+        blocks.len(),
+        7,
+        "produce, consume in a group, write in a transaction, process, log in, consume, test"
+    );
+    // Pipelines are a crate that depends on this one: its test runs them.
+    let pipelines = lines(include_str!("../../../pipeline/tests/guide.rs"));
     for block in blocks {
+        let here = if block.contains("Pipeline::new") { &pipelines } else { &here };
         let block = lines(block);
         assert!(here.windows(block.len()).any(|window| window == block), "{block:#?}");
     }
