@@ -141,10 +141,12 @@ fn demo(bootstrap: &[&str]) {
 fn the_demo_of_pipelines_finds_every_flight_on_real_kafka() {
     let Some(kafka) = real::kafka() else { return };
     let bootstrap = kafka.bootstrap();
-    for drill in [&[][..], &["--drill", "rebalance"], &["--drill", "crash"], &["--drill", "dead-letters-down"]] {
+    for drill in
+        [&[][..], &["--drill", "rebalance"], &["--drill", "crash"], &["--drill", "dead-letters-down"]]
+    {
         let of = ["-p", "milena-cli", "--", "demo", "pipeline", "--bootstrap", &bootstrap];
         let with = ["-n", "1000", "--seconds", "2", "--fault-rate", "10", "--json"];
-        let report = cargo_run(&[&of, &with[..], drill].concat());
+        let report = cargo_run(&[&of[..], &with, drill].concat());
         for field in ["\"records\":1000", "\"verified\":true", "\"waiting\":0"] {
             assert!(report.contains(field), "no {field} in {report}");
         }
