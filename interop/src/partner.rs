@@ -246,6 +246,17 @@ pub fn dead_letters() -> anyhow::Result<Command> {
     Ok(java)
 }
 
+/// `java/Unordered.java`, which needs Confluent's Parallel Consumer.
+///
+/// # Errors
+/// It does not build, or its jars cannot be fetched.
+pub fn parallel_consumer() -> anyhow::Result<Command> {
+    let folder = parallel_consumer_program()?;
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{0}:{0}/jars/*", folder.display())).args(["-Xmx256m", "Unordered"]);
+    Ok(java)
+}
+
 /// One of the programs in `go/`.
 ///
 /// # Errors
@@ -324,6 +335,30 @@ fn letter_programs() -> anyhow::Result<&'static PathBuf> {
             .arg(format!("{}/jars/*", folder.display()));
         javac.arg("-d").arg(folder.join("classes"));
         javac.args(["DeadLetters", "RetryableLetters"].map(|name| source.join(format!("{name}.java"))));
+        run_build(javac)
+    })
+}
+
+/// The folder with the program that needs Parallel Consumer, and with its jars.
+fn parallel_consumer_program() -> anyhow::Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built_in(&BUILT, programs().join("parallel-consumer"), |folder| {
+        let jars = folder.join("jars");
+        let mut maven = Command::new("mvn");
+        maven.args([
+            "--batch-mode",
+            "--no-transfer-progress",
+            "--quiet",
+            "dependency:copy-dependencies",
+            "-f",
+        ]);
+        // Of the same versions as the one that it is measured beside.
+        maven.arg(xtask::root().join("bench/rivals/parallel-consumer/pom.xml"));
+        maven.arg(format!("-DoutputDirectory={}", jars.display()));
+        run_build(maven)?;
+        let mut javac = Command::new("javac");
+        javac.args(["--release", "17", "-cp", &format!("{}/*", jars.display()), "-d"]).arg(folder);
+        javac.arg(xtask::root().join("interop/java/Unordered.java"));
         run_build(javac)
     })
 }

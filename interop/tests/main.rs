@@ -15,6 +15,7 @@ mod group_admin;
 mod group_tools;
 mod groups;
 mod hops;
+mod keeping;
 mod kills;
 mod login;
 mod matrix;
