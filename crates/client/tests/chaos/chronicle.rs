@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use milena_core::group::finished::{self, Decoded};
 
 use crate::checker::Logs;
 use crate::network::lock;
@@ -172,6 +175,9 @@ impl<'a> Check<'a> {
         let Some((first, _)) = records.first().copied() else { return };
         let prefix = self.prefix.get(&at).copied().unwrap_or(0);
         let is_right = match begin {
+            Next::At(next) | Next::Begin { committed: next } if self.promise == Promise::Keeping => {
+                first >= next && self.are_done(at, next..first)
+            }
             Next::At(next) => first == next,
             // What is passed was committed before it was delivered: whether it was missed for a reason is checked in the end.
             Next::Begin { committed } if self.is_at_most_once() => first >= committed,
@@ -179,14 +185,18 @@ impl<'a> Check<'a> {
             Next::Begin { committed } => first >= committed && first <= prefix,
         };
         let sought = self.sought.remove(&(member, at));
-        if !is_right && sought != Some(first) {
+        let is_kept = |sought: i64| {
+            self.promise == Promise::Keeping && sought <= first && self.are_done(at, sought..first)
+        };
+        if !is_right && sought != Some(first) && !sought.is_some_and(is_kept) {
             self.violate(format_args!(
                 "{who} saw offset {first}, and expected {begin:?}; all before {prefix} is done, sought {sought:?}"
             ));
         }
         let mut expected = first;
         for (offset, digest_seen) in records {
-            if *offset != expected {
+            let is_kept = self.promise == Promise::Keeping && self.are_done(at, expected..*offset);
+            if *offset < expected || (*offset > expected && !is_kept) {
                 self.violate(format_args!("{who} saw offset {offset} instead of {expected}"));
             }
             expected = offset + 1;
@@ -198,6 +208,13 @@ impl<'a> Check<'a> {
                 self.violate(format_args!("{who} saw offset {offset}, which was delivered before"));
             }
         }
+    }
+
+    /// Whether some member has done all of these.
+    fn are_done(&self, at: At, mut offsets: Range<i64>) -> bool {
+        let prefix = self.prefix.get(&at).copied().unwrap_or(0);
+        let done = self.done.get(&at);
+        offsets.all(|offset| offset < prefix || done.is_some_and(|done| done.contains(&offset)))
     }
 
     fn done(&mut self, at: At, offsets: &[i64]) {
@@ -215,7 +232,13 @@ impl<'a> Check<'a> {
             self.violate(format_args!("offset {offset} of {at:?} is committed, and only {prefix} is done"));
         }
         let is_own = metadata == metadata_of(offset) && self.promise == Promise::ByHand;
-        if !metadata.is_empty() && !is_own {
+        let is_kept = match finished::decode(offset, metadata) {
+            Decoded::Finished(runs) if self.promise == Promise::Keeping => {
+                runs.into_iter().all(|run| self.are_done(at, run))
+            }
+            _ => false,
+        };
+        if !metadata.is_empty() && !is_own && !is_kept {
             self.violate(format_args!("offset {offset} of {at:?} is committed with the text {metadata:?}"));
         }
         let before = self.committed.insert(at, offset);
@@ -375,6 +398,8 @@ fn history(entries: &[Entry], index: usize, at: At) -> String {
 /// A checker that finds nothing wrong with these histories would find nothing in the client either.
 #[cfg(test)]
 mod tests {
+    use milena_core::group::finished::Packing;
+
     use super::*;
     use crate::log::{Content, Log};
 
@@ -473,6 +498,28 @@ mod tests {
         after(&[&next[..], &[(2, seen(5, 10))]].concat(), "saw offset 5, and expected Begin");
         after(&[&next[..], &[(2, seen(20, 30))]].concat(), "saw offset 20, and expected Begin");
         after(&[(usize::MAX, What::Committed(0, metadata_of(0)))], "is committed with the text");
+    }
+
+    #[test]
+    fn only_what_is_done_may_be_left_out_and_kept() {
+        use What::{Assigned, Dropped, Revoked};
+        let begin =
+            [(1, Assigned), (1, seen(0, 10)), (1, done(4, 6)), (1, Dropped), (1, Revoked), (2, Assigned)];
+        let part = |offsets: &[i64], next| {
+            What::Seen(offsets.iter().map(|offset| (*offset, digest(&content(*offset)))).collect(), next)
+        };
+        let after = |more: &[(usize, What)], expected| {
+            check(Promise::Keeping, &[&begin[..], more].concat(), expected);
+        };
+        let text = |run| finished::encode(0, std::iter::once(run), Packing::Wide, 100).expect("fits").text;
+        let kept = |run| (usize::MAX, What::Committed(0, text(run)));
+        after(&[kept(4..6), (2, part(&[0, 1, 2, 3, 6, 7], 8))], None);
+        after(&[(2, part(&[0, 1, 2, 6, 7], 8))], Some("saw offset 6 instead of 3"));
+        after(&[(2, part(&[1, 2, 3], 4))], Some("saw offset 1, and expected Begin"));
+        after(&[(2, part(&[0, 1, 2, 3], 4)), (2, part(&[6], 7))], None);
+        after(&[(2, part(&[0, 1, 2, 3], 4)), (2, part(&[7], 8))], Some("saw offset 7, and expected At(4)"));
+        after(&[kept(4..7)], Some("is committed with the text"));
+        check(Promise::AtLeastOnce, &[kept(4..6)], Some("is committed with the text"));
     }
 
     #[test]

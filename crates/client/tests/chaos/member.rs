@@ -269,7 +269,9 @@ impl Member {
         self.note(at, What::Done(undone));
         if self.rng.percent(20) && self.shared.len() < SHARED_MAX && !self.is_drainer {
             let (digests, batch) = (contents(&batch), batch.share());
-            let part = batch.range(batch.first_offset() + 1..);
+            // Records that are not returned may come before the first one.
+            let first = digests.first().map_or(batch.first_offset(), |(offset, _)| *offset);
+            let part = batch.range(first + 1..);
             self.consumer.done(batch.batch());
             self.shared.push(Shared { batch: part, digests });
         } else {
@@ -435,7 +437,7 @@ impl Member {
         let told = self.world.within(format!("member {} asking", self.index), call).await?;
         let Ok(Ok(told)) = told else { return Ok(()) };
         let offset = told.first().and_then(|(_, offset)| offset.as_ref()).map(|offset| offset.offset);
-        let may_go_back = self.company.plan.promise != Promise::AtLeastOnce
+        let may_go_back = !matches!(self.company.plan.promise, Promise::AtLeastOnce | Promise::Keeping)
             || self.world.extras.names_deleted(&World::topic(at.0));
         if offset < before && !may_go_back {
             self.world.violate(format_args!(

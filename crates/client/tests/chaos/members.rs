@@ -218,7 +218,7 @@ impl Company {
         let builder = builder.group_settings(|settings| self.plan.apply(place, is_drainer, settings));
         let builder = match self.plan.promise {
             Promise::AtMostOnce { .. } => builder.at_most_once(),
-            Promise::AtLeastOnce | Promise::ByHand => builder,
+            Promise::AtLeastOnce | Promise::Keeping | Promise::ByHand => builder,
         };
         let consumer = self.with_hooks(builder, index, changed, rng).build().await?;
         Ok(Built { client, consumer })

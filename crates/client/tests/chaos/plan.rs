@@ -166,6 +166,8 @@ enum Assigning {
 pub(crate) enum Promise {
     /// What is done, in the background.
     AtLeastOnce,
+    /// As `AtLeastOnce`, and what is done above the committed offset does not come again.
+    Keeping,
     /// Only when the application says so.
     ByHand,
     /// Before records are delivered. `is_strict`: members cancel no call that waits for a batch, so that no record is missed
@@ -445,7 +447,8 @@ impl WatermarkPlan {
 impl GroupPlan {
     fn of(rng: &mut Rng, index: usize, session_timeout: Duration) -> Self {
         let promise = match rng.below(10) {
-            0..6 => Promise::AtLeastOnce,
+            0..3 => Promise::AtLeastOnce,
+            3..6 => Promise::Keeping,
             6..8 => Promise::ByHand,
             more => Promise::AtMostOnce { is_strict: more == 8 },
         };
@@ -504,6 +507,7 @@ impl GroupPlan {
         group.heartbeat_interval = self.session_timeout / 10;
         group.rebalance_timeout = Some(Duration::from_secs(3));
         group.auto_commit = self.promise != Promise::ByHand;
+        group.keep_finished = self.promise == Promise::Keeping;
         group.commit_interval = self.commit_interval;
         if let Some(interval) = self.max_poll_interval.filter(|_| !is_drainer) {
             group.max_poll_interval = interval;
