@@ -2,7 +2,7 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "one run is meant")]
 
-use super::super::finished::{self, CHARS_MAX, Decoded, Packing};
+use super::super::super::finished::{self, CHARS_MAX, Decoded, Packing};
 use super::*;
 
 fn keeping(interval: Option<Duration>) -> Settings {
