@@ -243,6 +243,22 @@ fn a_replay_that_fails_too_often_stops_and_goes_on_later() {
 }
 
 #[test]
+fn failures_that_are_few_among_the_letters_around_them_are_no_spike() {
+    block_on(async {
+        let cluster = start();
+        let client = connect(&cluster).await;
+        // All of them are in one transaction.
+        for n in 0..20 {
+            write_many(&client, "orders.dlq", n * 50..(n + 1) * 50, "boom").await;
+            write(&client, "orders.dlq", 0, ("a", "no origin"), &[], EPOCH_MS).await;
+        }
+        let run = cluster.run(&["dlq", "replay", "orders.dlq"], "");
+        assert!(run.stderr.contains("20 letters could not be replayed"), "{}", run.stderr);
+        assert_eq!(numbers(&client, "orders").await, (0..1000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn a_replay_that_is_killed_goes_on_without_losing_or_repeating_a_letter() {
     block_on(async {
         let cluster = start();

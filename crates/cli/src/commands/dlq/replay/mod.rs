@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use jiff::Timestamp;
-use milena::SharedRecord;
+use milena::{CommittedOffset, Consumer, SharedRecord};
 use serde_json::json;
 
 use self::audit::Audit;
@@ -124,6 +124,9 @@ const CHUNK_BYTES: usize = 4 << 20;
 const CHUNK_AGE: Duration = Duration::from_millis(200);
 /// Within this time the cluster aborts the transaction of a replay that was killed.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a coordinator may take to say what a group has committed, and how often it is asked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ATTEMPTS_MAX: u32 = 6;
 /// Topics that letters go to.
 const TARGETS_MAX: usize = 10_000;
 
@@ -209,12 +212,9 @@ async fn open(cluster: &Connected, args: &Args, wanted: &Wanted, audit: Audit) -
     // The producer comes first: when it is there, no earlier one commits any more, and what that one has left open is aborted.
     let producer =
         cluster.client.transactional(group.as_str()).transaction_timeout(TRANSACTION_TIMEOUT).build().await?;
-    let partitions = || held.keys().map(|(topic, partition)| (topic.as_str(), *partition));
-    let committer =
-        cluster.client.consumer(group.as_str()).assign(partitions()).manual_commits().build().await?;
-    committer.pause_all();
+    let (committer, stored) = committed(cluster, &group, &held).await?;
     let mut positions = BTreeMap::new();
-    for (partition, committed) in committer.committed(partitions()).await? {
+    for (partition, committed) in stored {
         let Some(held) = held.get(&partition) else { continue };
         let position = position(&partition, committed.as_ref(), held, &group)?;
         positions.insert(partition.1, position);
@@ -245,6 +245,34 @@ async fn open(cluster: &Connected, args: &Args, wanted: &Wanted, audit: Audit) -
     })
 }
 
+/// What the group has committed, with the consumer that commits for it. The consumer is a member of no group, and reads nothing.
+async fn committed(
+    cluster: &Connected,
+    group: &str,
+    held: &BTreeMap<Partition, std::ops::Range<i64>>,
+) -> Result<(Consumer, Vec<(Partition, Option<CommittedOffset>)>), Failure> {
+    let partitions = || held.keys().map(|(topic, partition)| (topic.as_str(), *partition));
+    let mut attempts = 0;
+    loop {
+        let committer = cluster.client.consumer(group).assign(partitions()).manual_commits().build().await?;
+        attempts += 1;
+        // A question whose answer is lost is asked anew on another connection before the client's own 30 s are over.
+        match tokio::time::timeout(ANSWER_TIMEOUT, committer.committed(partitions())).await {
+            Ok(stored) => {
+                let stored = stored?;
+                committer.pause_all();
+                return Ok((committer, stored));
+            }
+            Err(_) if attempts < ATTEMPTS_MAX => {}
+            Err(_) => {
+                let message =
+                    format!("asking what group {group:?} has committed: its coordinator did not answer");
+                return Err(Failure::new(Exit::Unreachable, message));
+            }
+        }
+    }
+}
+
 /// Fails if the group has members. Kafka lets a transaction commit for it all the same, and its members' offsets would be replaced.
 async fn check_group(cluster: &Connected, group: &str) -> Result<(), Failure> {
     let described = cluster.admin().describe_groups([group]).await.into_iter();
@@ -258,7 +286,7 @@ async fn check_group(cluster: &Connected, group: &str) -> Result<(), Failure> {
 /// What a committed offset says of a partition.
 fn position(
     partition: &Partition,
-    committed: Option<&milena::CommittedOffset>,
+    committed: Option<&CommittedOffset>,
     held: &std::ops::Range<i64>,
     group: &str,
 ) -> Result<Replayed, Failure> {
@@ -287,7 +315,7 @@ async fn replay(
             biased;
             () = interrupt.asked() => return Err(interrupted()),
             batch = reader.next() => batch?,
-            () = tokio::time::sleep_until(chunk.due().into()), if !chunk.items.is_empty() => {
+            () = tokio::time::sleep_until(chunk.due().into()), if !chunk.letters.is_empty() => {
                 chunk.write(writer, &progress).await?;
                 continue;
             }
@@ -309,10 +337,7 @@ async fn replay(
                     () = interrupt.asked() => return Err(interrupted()),
                 }
             }
-            match planned {
-                Planned::Item(item) => chunk.push(item),
-                Planned::Failed(record, why) => writer.failed(&record, &why)?,
-            }
+            chunk.push(planned);
             if chunk.is_full() {
                 chunk.write(writer, &progress).await?;
             }
@@ -333,21 +358,23 @@ fn interrupted() -> Failure {
 /// Letters for the next transaction.
 #[derive(Default)]
 struct Chunk {
-    items: Vec<Item>,
+    letters: Vec<Planned>,
     bytes: usize,
     since: Option<Instant>,
 }
 
 impl Chunk {
-    fn push(&mut self, item: Item) {
+    fn push(&mut self, planned: Planned) {
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-        self.bytes += length(item.record.key()) + length(item.record.value());
+        if let Planned::Item(item) = &planned {
+            self.bytes += length(item.record.key()) + length(item.record.value());
+        }
         self.since.get_or_insert_with(Instant::now);
-        self.items.push(item);
+        self.letters.push(planned);
     }
 
     fn is_full(&self) -> bool {
-        self.items.len() >= CHUNK_LETTERS || self.bytes >= CHUNK_BYTES
+        self.letters.len() >= CHUNK_LETTERS || self.bytes >= CHUNK_BYTES
     }
 
     /// When it is to be written, however few letters there are.
@@ -357,7 +384,7 @@ impl Chunk {
 
     async fn write(&mut self, writer: &mut Writer, progress: &Progress) -> Result<(), Failure> {
         let chunk = std::mem::take(self);
-        writer.write(&chunk.items).await?;
+        writer.write(&chunk.letters).await?;
         let replayed = writer.tally.replayed;
         progress.show(replayed, format!("{} replayed", letters(replayed)));
         Ok(())
@@ -375,9 +402,20 @@ struct Planner<'a> {
     scanned: BTreeMap<i32, i64>,
 }
 
+/// What is to become of a letter.
 enum Planned {
     Item(Item),
+    /// Why it cannot be replayed.
     Failed(SharedRecord, String),
+}
+
+impl Planned {
+    fn item(&self) -> Option<&Item> {
+        match self {
+            Self::Item(item) => Some(item),
+            Self::Failed(..) => None,
+        }
+    }
 }
 
 impl Planner<'_> {

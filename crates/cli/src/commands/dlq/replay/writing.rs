@@ -8,6 +8,7 @@ use milena::{
 };
 use serde_json::json;
 
+use super::Planned;
 use super::audit::{self, Audit};
 use super::outgoing::Item;
 use super::replayed::Replayed;
@@ -52,21 +53,30 @@ enum Refused {
 
 impl Writer {
     /// Writes letters, and commits them with their positions: all in one transaction, or, if that is refused, in halves, until the
-    /// letters that are at fault are alone.
-    pub(super) async fn write(&mut self, items: &[Item]) -> Result<(), Failure> {
-        let whole = 0..items.len();
+    /// letters that are at fault are alone. Outcomes are noted in the order of the letters, because a spike is seen in the last ones.
+    pub(super) async fn write(&mut self, letters: &[Planned]) -> Result<(), Failure> {
+        let whole = 0..letters.len();
         let mut todo: Vec<Range<usize>> = if whole.is_empty() { Vec::new() } else { vec![whole] };
         while let Some(part) = todo.pop() {
-            match self.attempt(&items[part.clone()]).await {
-                Ok(()) => part.for_each(|_| self.spike.note(false)),
-                Err(Refused::Stop(failure)) => return Err(failure),
-                Err(Refused::Letters(error)) if part.len() == 1 => {
-                    self.failed(&items[part.start].record, &error.to_string())?;
-                }
-                Err(Refused::Letters(_)) => {
+            let letters = &letters[part.clone()];
+            let items: Vec<_> = letters.iter().filter_map(Planned::item).collect();
+            let refused = if items.is_empty() { None } else { self.attempt(&items).await.err() };
+            let why = match refused {
+                None => None,
+                Some(Refused::Stop(failure)) => return Err(failure),
+                Some(Refused::Letters(_)) if items.len() > 1 => {
                     let middle = part.start + part.len() / 2;
                     todo.push(middle..part.end);
                     todo.push(part.start..middle);
+                    continue;
+                }
+                Some(Refused::Letters(error)) => Some(error.to_string()),
+            };
+            for letter in letters {
+                match (letter, &why) {
+                    (Planned::Failed(record, why), _) => self.failed(record, why)?,
+                    (Planned::Item(item), Some(why)) => self.failed(&item.record, why)?,
+                    (Planned::Item(_), None) => self.spike.note(false),
                 }
             }
         }
@@ -74,7 +84,7 @@ impl Writer {
     }
 
     /// Notes that a letter cannot be replayed. It stays for the next time.
-    pub(super) fn failed(&mut self, letter: &SharedRecord, why: &str) -> Result<(), Failure> {
+    fn failed(&mut self, letter: &SharedRecord, why: &str) -> Result<(), Failure> {
         let place = format!("{}/{}@{}", letter.topic(), letter.partition(), letter.offset());
         self.audit.note("failed", json!({ "from": audit::from(letter), "error": why }));
         self.audit.sync()?;
@@ -91,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn attempt(&mut self, items: &[Item]) -> Result<(), Refused> {
+    async fn attempt(&mut self, items: &[&Item]) -> Result<(), Refused> {
         let mut positions = self.positions.clone();
         for item in items {
             if let Some(position) = positions.get_mut(&item.record.partition()) {
@@ -144,7 +154,7 @@ impl Writer {
     fn offsets(
         &self,
         positions: &BTreeMap<i32, Replayed>,
-        items: &[Item],
+        items: &[&Item],
     ) -> Result<Vec<(Partition, CommittedOffset)>, Failure> {
         let mut offsets = BTreeMap::new();
         for item in items {
@@ -172,7 +182,7 @@ const GAPS: &str = "The offsets of letters that were replayed out of order have 
 /// Writes all records, and waits until they are written. Counts them by topic.
 async fn write_all(
     transaction: &Transaction<'_>,
-    items: &[Item],
+    items: &[&Item],
     audit: &mut Audit,
     number: u64,
 ) -> Result<BTreeMap<String, u64>, Error> {
