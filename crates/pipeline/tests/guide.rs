@@ -42,7 +42,7 @@ async fn readme(bootstrap: &str, shutdown: impl Future<Output = ()>) -> Done<Rep
 }
 
 fn order(client: &Client) -> Pipeline {
-    let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]).keep_finished())
+    let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
         .order(Order::Key) // the default
         .concurrency(256); // records in work at the same time; the default is 16
     pipeline
@@ -87,9 +87,8 @@ async fn layered(client: &Client, shutdown: impl Future<Output = ()>) -> Done<Re
     Ok(report)
 }
 
-#[rustfmt::skip]
 async fn as_parallel_consumer(client: &Client, shutdown: impl Future<Output = ()>) -> Done<Report> {
-    let report = Pipeline::new(client.consumer("billing").subscribe(["orders"]).keep_finished().commit_interval(5.s()))
+    let report = Pipeline::new(client.consumer("billing").subscribe(["orders"]).commit_interval(5.s()))
         .order(Order::Key)
         .concurrency(16)
         .retry(Retry::fixed(1.s()).without_limit())

@@ -64,7 +64,7 @@ impl Crew {
     pub(super) fn start(&self) -> (usize, Arc<AtomicU64>) {
         let Terms { client, group, flights_topic, dead_topic, order, concurrency, workers } = &self.terms;
         let consumer = client.consumer(group.as_str()).subscribe([flights_topic]);
-        let consumer = consumer.keep_finished().isolation(Isolation::ReadCommitted);
+        let consumer = consumer.isolation(Isolation::ReadCommitted);
         // With the consumer protocol the brokers say how often members are heard, and a member that joins waits for ten seconds.
         let consumer = consumer.protocol(Protocol::Classic).heartbeat_interval(HEARTBEAT_INTERVAL);
         let mut pipeline = Pipeline::new(consumer)
