@@ -24,6 +24,7 @@ mod retry;
 mod retry_topics;
 mod schedule;
 mod span;
+mod topics;
 mod window;
 mod worker;
 

@@ -7,6 +7,7 @@ use milena::{Client, ConfigResource, NewTopic, Producer, Receipt, RecordView};
 use super::letter::{ADDED_BYTES_MAX, DeadLetter, Facts};
 use crate::Failure;
 use crate::retry_topics::Origin;
+use crate::topics;
 
 /// Where records go that could not be processed.
 ///
@@ -88,7 +89,7 @@ impl DeadLetters {
         if self.creates {
             self.create_topic(client, &sources).await?;
         }
-        let described = admin.describe_topics([&self.topic]).await?;
+        let described = topics::describe(&admin, std::slice::from_ref(&self.topic), self.creates).await?;
         let mut partition_count = 0;
         for (_, topic) in described {
             partition_count = topic?.partitions.len();

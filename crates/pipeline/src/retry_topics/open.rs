@@ -11,6 +11,7 @@ use super::{Retries, RetryTopics, Source, Tier, millis};
 use crate::control::TierCounts;
 use crate::dead_letters::{ADDED_BYTES_MAX, config_of};
 use crate::pipeline::PipelineError;
+use crate::topics;
 
 /// More tiers than anyone needs: each is a topic.
 const TIERS_MAX: usize = 16;
@@ -122,7 +123,8 @@ impl RetryTopics {
             }
         }
         let (mut missing, mut configs) = (Vec::new(), Vec::new());
-        let described = admin.describe_topics(&source.topics).await.map_err(PipelineError::of_client)?;
+        let described = topics::describe(&admin, &source.topics, self.creates).await;
+        let described = described.map_err(PipelineError::of_client)?;
         for ((topic, described), delay) in described.into_iter().zip(&self.delays) {
             let count = match described {
                 Err(error) if error.code_name() == Some("UNKNOWN_TOPIC_OR_PARTITION") => {
