@@ -18,6 +18,8 @@ use super::seen::{
 const SERVERS_MAX: usize = 16;
 const ADDRESSES_MAX: usize = 8;
 const BROKERS_MAX: usize = 200;
+/// A server that has said nothing for this long probably hangs, so the next one is asked beside it.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// When looking ends.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +61,7 @@ pub(crate) async fn look(
         settings.api_timeout = settings.api_timeout.min(step);
     });
     let through_proxy = proxy.as_ref().is_some_and(Endpoint::is_reached);
-    let client = talk(&builder, &mut bootstrap, through_proxy, limits).await;
+    let client = talk(&builder, &mut bootstrap, through_proxy, setup.sasl.is_some(), limits).await;
     let cluster = match client {
         Some(client) => Some(of_cluster(&client, &asked, &bootstrap, proxy.is_some(), limits).await),
         None => None,
@@ -129,44 +131,55 @@ fn is_here(stream: &TcpStream) -> bool {
     of(stream.local_addr()).is_some_and(|own| Some(own) == of(stream.peer_addr()))
 }
 
-/// Connects as a client to each bootstrap server that can be reached. The first one is asked alone: if it refuses the
-/// credentials, so would all others, and each refusal may count towards the locking of an account.
+/// Connects as a client to each bootstrap server that can be reached. If the client has credentials, the next server is asked when
+/// the one before has failed or has been silent for [`SILENCE_MAX`], and all of them when one has let the client in: if one refuses
+/// the credentials, so would all others, and each refusal may count towards the locking of an account.
 async fn talk(
     builder: &ClientBuilder,
     bootstrap: &mut [Endpoint],
     through_proxy: bool,
+    has_credentials: bool,
     limits: Limits,
 ) -> Option<Client> {
     let is_there = |endpoint: &Endpoint| through_proxy || endpoint.is_reached();
+    let there: Vec<_> = (0..bootstrap.len()).filter(|index| is_there(&bootstrap[*index])).collect();
+    let mut next = there.into_iter();
+    let mut asked = JoinSet::new();
     let mut client = None;
-    let mut others = JoinSet::new();
-    for (index, endpoint) in bootstrap.iter_mut().enumerate() {
-        if !is_there(endpoint) {
+    loop {
+        if let Some(index) = next.next() {
+            let address = bootstrap[index].address();
+            let connecting = connect(builder.clone().bootstrap(&address), address, limits);
+            asked.spawn(async move { (index, connecting.await) });
+        }
+        if next.len() > 0 && (client.is_some() || !has_credentials) {
             continue;
         }
-        let (builder, address) = (builder.clone().bootstrap(&endpoint.address()), endpoint.address());
-        let connecting = connect(builder, address, limits);
-        match client {
-            None => match connecting.await {
-                Ok(connected) => {
-                    endpoint.talked = Some(Ok(()));
-                    client = Some(connected);
-                }
-                Err(trouble) => {
-                    let is_final = trouble.kind == ErrorKind::Authentication;
-                    endpoint.talked = Some(Err(trouble));
-                    if is_final {
-                        return None;
+        let silence = async {
+            match next.len() {
+                0 => std::future::pending().await,
+                _ => tokio::time::sleep(SILENCE_MAX).await,
+            }
+        };
+        tokio::select! {
+            outcome = asked.join_next() => {
+                let Some(outcome) = outcome else { return client };
+                let Ok((index, outcome)) = outcome else { continue };
+                let is_refused = matches!(&outcome, Err(trouble) if trouble.kind == ErrorKind::Authentication);
+                bootstrap[index].talked = Some(match outcome {
+                    Ok(connected) => {
+                        client.get_or_insert(connected);
+                        Ok(())
                     }
+                    Err(trouble) => Err(trouble),
+                });
+                if is_refused && client.is_none() {
+                    return None;
                 }
-            },
-            Some(_) => drop(others.spawn(async move { (index, connecting.await.map(drop)) })),
+            }
+            () = silence => {}
         }
     }
-    while let Some(Ok((index, outcome))) = others.join_next().await {
-        bootstrap[index].talked = Some(outcome);
-    }
-    client
 }
 
 async fn connect(builder: ClientBuilder, address: String, limits: Limits) -> Result<Client, Trouble> {
@@ -208,7 +221,11 @@ async fn of_cluster(
         of_group(&admin, asked.group.as_deref(), limits),
         of_transactions(&admin, asked.transactional_id.as_deref(), limits),
     );
-    let (id, controller, brokers) = brokers;
+    let (described, brokers) = brokers;
+    let (id, controller, unlisted) = match described {
+        Ok((id, controller)) => (id, controller, None),
+        Err(trouble) => (None, None, Some(trouble)),
+    };
     let clock = match (&asked.topic, asked.writes) {
         (Some(name), true) => {
             let kind = "message.timestamp.type";
@@ -229,6 +246,7 @@ async fn of_cluster(
     Cluster {
         id,
         controller,
+        unlisted,
         brokers,
         missing,
         certificates,
@@ -247,10 +265,13 @@ async fn of_brokers(
     bootstrap: &[Endpoint],
     through_proxy: bool,
     limits: Limits,
-) -> (Option<String>, Option<i32>, Vec<Broker>) {
+) -> (Result<(Option<String>, Option<i32>), Trouble>, Vec<Broker>) {
     let described =
         within(limits, async { admin.describe_cluster().await.map_err(|error| Trouble::from(&error)) });
-    let Ok(described) = described.await else { return (None, None, Vec::new()) };
+    let described = match described.await {
+        Ok(described) => described,
+        Err(trouble) => return (Err(trouble), Vec::new()),
+    };
     let mut looking = JoinSet::new();
     for broker in described.brokers.iter().take(BROKERS_MAX) {
         let (id, endpoint) = (broker.id, Endpoint::new(&broker.host, broker.port));
@@ -281,7 +302,7 @@ async fn of_brokers(
         brokers.push(broker);
     }
     brokers.sort_by_key(|broker| broker.id);
-    (described.cluster_id, described.controller, brokers)
+    (Ok((described.cluster_id, described.controller)), brokers)
 }
 
 /// The brokers that are down although replicas are on them.

@@ -85,6 +85,8 @@ pub(crate) struct Trouble {
 pub(crate) struct Cluster {
     pub(crate) id: Option<String>,
     pub(crate) controller: Option<i32>,
+    /// Why the cluster does not say which brokers it has, if it does not.
+    pub(crate) unlisted: Option<Trouble>,
     pub(crate) brokers: Vec<Broker>,
     /// Brokers that hold replicas and are not up, with the number of these replicas.
     pub(crate) missing: Vec<(i32, usize)>,

@@ -75,3 +75,17 @@ fn all_is_well() {
     let args = ["--topic", "orders", "--group", "billing", "--transactional-id", "billing-1", "--write"];
     cluster.examine("all-is-well", 0, &args);
 }
+
+/// Each of them takes a third of the time, and they are asked at the same time.
+#[test]
+fn three_of_four_bootstrap_servers_hang() {
+    let cluster = Running::start(Broker::builder());
+    let (keep, kept) = std::sync::mpsc::channel();
+    let hangs = || {
+        let keep = keep.clone();
+        port(move |stream| drop(keep.send(stream)))
+    };
+    let servers = [hangs(), hangs(), hangs(), cluster.cluster.bootstrap().to_owned()];
+    examine("three-servers-hang", 0, &servers.join(","), &["--limit", "6"]);
+    drop(kept);
+}

@@ -61,6 +61,11 @@ fn certificates(seen: &Seen, cluster: &Cluster) -> Vec<Finding> {
 fn overview(cluster: &Cluster) -> Vec<Finding> {
     let layer = Layer::Brokers;
     let Cluster { id, controller, brokers, .. } = cluster;
+    if let Some(trouble) = &cluster.unlisted {
+        let fix =
+            "the server let the client in and does not answer: look into its log, and at the load on it";
+        return vec![Finding::fail(layer, trouble.text.clone(), fix)];
+    }
     if brokers.is_empty() {
         let fix = "no broker is registered yet, or the answer did not come: look into the brokers' logs";
         return vec![Finding::fail(layer, "the cluster names no brokers", fix)];

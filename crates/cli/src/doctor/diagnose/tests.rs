@@ -141,6 +141,21 @@ fn the_cluster() {
     check(&headless, Layer::Brokers, Status::Warn, "no controller", "cannot be created");
     let empty = with_cluster(|cluster| cluster.brokers.clear());
     check(&empty, Layer::Brokers, Status::Fail, "names no brokers", "look into");
+    let mut silent = empty;
+    silent.cluster.as_mut().expect("let in").unlisted = Some(Trouble {
+        text: "describing the cluster: no answer within 3s".into(),
+        kind: ErrorKind::Timeout,
+        obstacle: None,
+        cause: None,
+        code: None,
+    });
+    check(
+        &silent,
+        Layer::Brokers,
+        Status::Fail,
+        "describing the cluster: no answer within 3s",
+        "look into its log",
+    );
     let ends = |days: u64| {
         with_cluster(|cluster| {
             let until = well().now + Duration::from_secs(days * 86_400);
