@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
+
 use super::credentials::{Asked, asked};
 use super::endpoint::Endpoint;
 use super::form::Form;
-use super::time_of_day;
-use crate::Secret;
+use super::{misconfigured, time_of_day};
+use crate::runtime::Executor;
 use crate::sasl::{ProvideToken, Providing, Token};
+use crate::{ConnectError, Obstacle, Secret};
 
 /// The grant `refresh_token`: a token that somebody got for the client, by logging in elsewhere, is exchanged for access
 /// tokens.
@@ -91,6 +94,26 @@ impl RefreshToken {
         self.locked().clone()
     }
 
+    /// A token for the current refresh token, whose turn it is.
+    async fn exchanged(&self) -> Result<Token, ConnectError> {
+        let form = || {
+            let mut form = Form::of_grant("refresh_token");
+            form.add("refresh_token", self.current());
+            match &self.client {
+                Some((id, Some(secret))) => form.authorize(id, secret, self.is_header_encoded)?,
+                Some((id, None)) => form.add("client_id", id.as_str()),
+                None => {}
+            }
+            self.asked.add_to(&mut form);
+            Ok(form)
+        };
+        let answer = self.endpoint.ask(form).await?;
+        if let Some(next) = answer.refresh_token() {
+            *self.locked() = next.clone();
+        }
+        Ok(self.asked.extended(answer.into_token(time_of_day())?))
+    }
+
     fn locked(&self) -> MutexGuard<'_, Secret> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,24 +123,19 @@ impl ProvideToken for RefreshToken {
     fn token(&self) -> Providing<Token> {
         let this = self.clone();
         Box::pin(async move {
-            // Dropped with the future, it lets the next one ask.
-            let _turn = this.turn.lock().await;
-            let form = || {
-                let mut form = Form::of_grant("refresh_token");
-                form.add("refresh_token", this.current());
-                match &this.client {
-                    Some((id, Some(secret))) => form.authorize(id, secret, this.is_header_encoded)?,
-                    Some((id, None)) => form.add("client_id", id.as_str()),
-                    None => {}
+            // In a task of its own, which the endpoint's timeouts end: if this future is dropped when the issuer has used the token up,
+            // the next one is still kept.
+            let runtime = Executor::current().map_err(|why| misconfigured(why.to_string()))?;
+            let (reply, answer) = oneshot::channel();
+            runtime.spawn_here(async move {
+                let _turn = this.turn.lock().await;
+                // Nobody waits for it any more, and nothing was sent.
+                if !reply.is_closed() {
+                    drop(reply.send(this.exchanged().await));
                 }
-                this.asked.add_to(&mut form);
-                Ok(form)
-            };
-            let answer = this.endpoint.ask(form).await?;
-            if let Some(next) = answer.refresh_token() {
-                *this.locked() = next.clone();
-            }
-            Ok(this.asked.extended(answer.into_token(time_of_day())?))
+            });
+            let ended = |_| Err(ConnectError::new(Obstacle::Network, "the runtime of the request has ended"));
+            answer.await.unwrap_or_else(ended)
         })
     }
 }

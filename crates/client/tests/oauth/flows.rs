@@ -193,6 +193,32 @@ async fn refresh_tokens_are_used_once_and_followed_by_the_next() {
     }
 }
 
+/// The issuer has given the next refresh token, and whoever asked for it is gone.
+#[tokio::test]
+async fn a_refresh_token_outlives_who_asked_for_it() {
+    let world = World::start(Issuer::builder()).await;
+    let tokens = RefreshToken::new(world.endpoint(), world.issuer.refresh_token(ID)).client(ID, SECRET);
+    let first = tokens.current();
+    world.issuer.fail(milena_broker::IssuerFault::Slow(Duration::from_millis(200)), 1);
+    {
+        let mut asking = tokens.token();
+        while world.issuer.requests() == 0 {
+            tokio::select! {
+                biased;
+                _ = &mut asking => panic!("an answer that is late"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    let stored = async {
+        while tokens.current() == first {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stored).await.expect("it is kept");
+    tokens.token().await.expect("a token for the next one");
+}
+
 #[tokio::test]
 async fn clones_do_not_use_the_same_refresh_token_twice() {
     let world = World::start(Issuer::builder()).await;
