@@ -163,7 +163,7 @@ impl Properties {
 
     /// Replaces `sasl.jaas.config` by `sasl.username` and `sasl.password`, if that says the same, so that the password can be
     /// given from [elsewhere](crate::Sasl). It stays as it is if its login module is not that of PLAIN or SCRAM, or has other
-    /// options. Returns whether it was replaced.
+    /// options, and if it names where the text is (`file:PATH`, for example). Returns whether it was replaced.
     ///
     /// ```
     /// let jaas = r#"org.apache.kafka.common.security.plain.PlainLoginModule required username="alice" password="pencil";"#;
@@ -180,6 +180,10 @@ impl Properties {
         let Some(property) = self.entries.iter().rfind(|property| property.name == NAME) else {
             return Ok(false);
         };
+        // The text is elsewhere, and is read when the client is set up.
+        if source(&property.value).is_some() {
+            return Ok(false);
+        }
         let wrong = |why| Error::caller(format!("{}reading the property {NAME:?}", property.place), why);
         let entry = jaas::parse(&property.value).map_err(wrong)?;
         let is_known =
@@ -287,8 +291,6 @@ impl Property {
         if REFUSED.into_iter().any(is) || find(&self.name).is_some_and(|setting| setting.name == "proxy") {
             return Err(format!("it {WHY}"));
         }
-        let source =
-            |text: &str| ["env:", "file:", "command:"].into_iter().find(|source| text.starts_with(source));
         // The list itself says whether a file may give tokens.
         if let Some(source) = source(text).filter(|_| !is(URL)) {
             return Err(format!("a value from {source:?} {WHY}"));
@@ -426,6 +428,11 @@ fn explained(text: &str, why: String) -> String {
 /// Names further apart than this are not misspellings of each other.
 const DISTANCE_MAX: usize = 4;
 
+/// Where a value says that it is, if it does.
+fn source(value: &str) -> Option<&'static str> {
+    ["env:", "file:", "command:"].into_iter().find(|source| value.trim_start().starts_with(source))
+}
+
 fn unknown(name: &str) -> String {
     let names = SETTINGS.iter().flat_map(SettingDoc::names).chain(Foreign::names());
     // To compare with all names would take nine tenths of a fuzzer's time.
@@ -476,6 +483,16 @@ mod tests {
             assert_eq!(settings.producer.compression, Compression::Zstd);
             assert_eq!(settings.producer.acks, Acks::Leader);
         }
+    }
+
+    #[test]
+    fn a_text_of_jaas_that_is_elsewhere_is_not_unfolded() {
+        for value in ["file:/run/jaas.conf", " env:JAAS", "command:pass show jaas"] {
+            let mut properties = Properties::from_iter([("sasl.jaas.config", value)]);
+            assert!(!properties.unfold_jaas().expect("it is no text of JAAS"), "{value}");
+            assert_eq!(properties.iter().collect::<Vec<_>>(), [("sasl.jaas.config", value)]);
+        }
+        assert!(Properties::from_iter([("sasl.jaas.config", "nonsense")]).unfold_jaas().is_err());
     }
 
     #[test]
