@@ -204,6 +204,12 @@ impl Error {
         self.0.failure.requires_abort()
     }
 
+    /// Whether a transaction that ended with this error may succeed when all of it is done again: what was in the way passes, or is
+    /// gone with the transaction, as after a rebalance. A record that is too large, or a right that is missing, stays in the way.
+    pub fn transaction_may_be_repeated(&self) -> bool {
+        !self.is_fatal() && milena_core::transaction::may_be_repeated(&self.0.failure)
+    }
+
     /// Whether something may have been written although the call failed. False is a promise that nothing was.
     pub fn maybe_written(&self) -> bool {
         self.0.maybe_written

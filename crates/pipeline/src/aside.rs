@@ -8,6 +8,7 @@ use milena::SharedRecord;
 
 use crate::control::Control;
 use crate::dead_letters::{DeadLetterWriter, Facts};
+use crate::record::Held;
 use crate::retry_topics::{Leaver, Origin, Retries, Returned, Step, Tier};
 use crate::{Class, Failure};
 
@@ -30,8 +31,8 @@ pub(crate) enum Last {
 /// A record that is given up, and why.
 pub(crate) struct GivenUp {
     pub(crate) record: SharedRecord,
-    /// The retry topic that the record is in.
-    pub(crate) tier: Option<Arc<Tier>>,
+    /// The record's partition.
+    pub(crate) held: Arc<Held>,
     pub(crate) failure: Failure,
     /// Over all retry topics.
     pub(crate) attempts: u32,
@@ -72,9 +73,9 @@ impl Aside {
     /// Ends when the record is where it belongs. Until then the source stays uncommitted; if it takes more than one attempt,
     /// nothing else is started meanwhile.
     pub(crate) async fn put(&self, given_up: GivenUp, control: &Control) -> Put {
-        let GivenUp { record, tier, failure, attempts, .. } = &given_up;
+        let GivenUp { record, held, failure, attempts, .. } = &given_up;
         let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-        match (self.next(topic, tier.as_deref(), failure), &self.last) {
+        match (self.next(topic, held.tier.as_deref(), failure), &self.last) {
             (Some((retries, step)), _) => {
                 self.write(&Place::Tier(retries, step), &given_up, control).await;
                 retries.counts()[step.index].written.fetch_add(1, Ordering::Relaxed);
@@ -98,23 +99,33 @@ impl Aside {
     }
 
     async fn write(&self, to: &Place<'_>, given_up: &GivenUp, control: &Control) {
-        let GivenUp { record, tier, failure, attempts, first_ms, last_ms } = given_up;
+        let GivenUp { record, held: of, failure, attempts, first_ms, last_ms } = given_up;
         let (attempts, first_ms, last_ms) = (*attempts, *first_ms, *last_ms);
+        let output = || match to {
+            Place::Tier(retries, step) => {
+                retries.output(&Leaver { record, failure, attempts, first_ms }, *step)
+            }
+            Place::DeadLetters(writer, group) => {
+                let view = record.view();
+                let returned = of.tier.as_ref().map(|_| Returned::read(view.headers()));
+                let origin = returned.and_then(|of| of.origin).unwrap_or_else(|| Origin::of(&view));
+                let facts = Facts { group, handler: None, attempts, first_ms, last_ms };
+                writer.output(view, &origin, failure, &facts)
+            }
+        };
+        if let Some(place) = &of.place {
+            return place.emit(record.offset(), vec![output()]);
+        }
         let (mut held, mut pause) = (None, PAUSE);
         loop {
-            let written = match to {
-                Place::Tier(retries, step) => {
-                    retries.write(&Leaver { record, failure, attempts, first_ms }, *step).await
-                }
-                Place::DeadLetters(writer, group) => {
-                    let view = record.view();
-                    let returned = tier.as_ref().map(|_| Returned::read(view.headers()));
-                    let origin = returned.and_then(|of| of.origin).unwrap_or_else(|| Origin::of(&view));
-                    let facts = Facts { group, handler: None, attempts, first_ms, last_ms };
-                    writer.write_of(view, &origin, failure, &facts).await
-                }
+            // Each time anew: the due time of a retry counts from when it is written.
+            let output = output();
+            let headers = output.borrowed_headers();
+            let producer = match to {
+                Place::Tier(retries, _) => retries.producer(),
+                Place::DeadLetters(writer, _) => writer.producer(),
             };
-            let Err(error) = written else { return };
+            let Err(error) = producer.send(output.record("", &headers)).await else { return };
             control.counts.aside_failures.fetch_add(1, Ordering::Relaxed);
             if held.is_none() {
                 held = Some(Hold::new(control));

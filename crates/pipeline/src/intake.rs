@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use crate::control::Control;
+use crate::exactly_once::Exactly;
 use crate::flow::Flow;
 use crate::pipeline::Left;
 use crate::record::Held;
@@ -26,6 +27,7 @@ pub(crate) struct Intake {
     workers: Vec<Arc<Inbox<Command>>>,
     control: Arc<Control>,
     retries: Option<Arc<Retries>>,
+    exactly: Option<Arc<Exactly>>,
     /// Batches are taken from the consumer and routed under this lock, so that a partition which is given up has no batch on the
     /// way to a worker.
     routes: Mutex<Routes>,
@@ -60,9 +62,10 @@ impl Intake {
         workers: Vec<Arc<Inbox<Command>>>,
         control: Arc<Control>,
         retries: Option<Arc<Retries>>,
+        exactly: Option<Arc<Exactly>>,
     ) -> Self {
         let routes = Routes { loads: vec![0; workers.len()], ..Routes::default() };
-        Self { order, partition_bytes_max, workers, control, retries, routes: Mutex::new(routes) }
+        Self { order, partition_bytes_max, workers, control, retries, exactly, routes: Mutex::new(routes) }
     }
 
     /// Takes batches until the consumer has ended.
@@ -103,7 +106,7 @@ impl Intake {
             let is_divided = routes.count < self.workers.len() / 2;
             let count = if is_divided { consumer.assignment().len() } else { usize::MAX };
             let topic: Arc<str> = Arc::from(topic);
-            let entry = self.enter(&topic, handle, count, routes);
+            let entry = self.enter(&topic, partition, handle, count, routes);
             routes.by_topic.entry(topic).or_default().insert(partition, entry);
             routes.count += 1;
             self.control.set_partitions(routes.count);
@@ -115,6 +118,9 @@ impl Intake {
         }
         let bytes = batch.memory_bytes();
         let batch = batch.share();
+        if let Some(place) = &entry.route.held.place {
+            place.route(batch.first_offset(), batch.next_offset());
+        }
         entry.route.flow.take(bytes * entry.workers.len());
         for (index, worker) in entry.workers.iter().enumerate() {
             let share = Share { index: index as u64, ..entry.route.share };
@@ -128,7 +134,8 @@ impl Intake {
     fn enter(
         &self,
         topic: &str,
-        partition: PartitionHandle,
+        partition: i32,
+        handle: PartitionHandle,
         partition_count: usize,
         routes: &mut Routes,
     ) -> Entry {
@@ -150,9 +157,11 @@ impl Intake {
             None => self.partition_bytes_max,
             Some(_) => (self.partition_bytes_max / TIER_PART).max(1),
         };
-        let flow = Flow::new(partition, bytes_max);
-        let held = Arc::new(Held { tier, ..Held::default() });
-        let route = Route { number: routes.next, share, held, flow: Arc::new(flow) };
+        let flow = Arc::new(Flow::new(handle, bytes_max));
+        let exactly = self.exactly.as_ref();
+        let place = exactly.map(|exactly| exactly.enter(routes.next, topic, partition, &flow));
+        let held = Arc::new(Held { tier, place, ..Held::default() });
+        let route = Route { number: routes.next, share, held, flow };
         Entry { workers, route }
     }
 
@@ -204,6 +213,11 @@ impl Intake {
                 .collect()
         };
         self.give_up(&all, deadline).await
+    }
+
+    /// What writes in transactions, if the pipeline does.
+    pub(crate) fn exactly(&self) -> Option<&Arc<Exactly>> {
+        self.exactly.as_ref()
     }
 
     pub(crate) fn control(&self) -> &Control {

@@ -10,6 +10,7 @@ pub mod alerts;
 mod aside;
 mod control;
 pub mod dead_letters;
+mod exactly_once;
 mod failure;
 mod flow;
 mod gather;
@@ -28,6 +29,7 @@ mod topics;
 mod window;
 mod worker;
 
+pub use exactly_once::{Output, Outputs, Transform};
 pub use failure::{BoxError, Class, Failure};
 pub use gather::Together;
 pub use handler::{
@@ -45,5 +47,7 @@ pub use span::Span;
 
 /// What most programs with a pipeline need.
 pub mod prelude {
-    pub use crate::{Attempt, Failure, Json, Key, Order, Pipeline, Record, Retry, Span, Together, Value};
+    pub use crate::{
+        Attempt, Failure, Json, Key, Order, Output, Pipeline, Record, Retry, Span, Together, Value,
+    };
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::aside::{Aside, Last};
 use crate::control::Control;
 use crate::dead_letters::DeadLetters;
+use crate::exactly_once::{self, Parts};
 use crate::gather::Together;
 use crate::handler::{GroupHandler, Handler};
 use crate::intake::Intake;
@@ -75,13 +76,14 @@ use crate::{Failure, Retry, RetryTopics};
 /// - A handler that panics, or takes longer than its [time limit](Self::time_limit), has failed like one that returns an error.
 #[must_use = "a pipeline does nothing until it runs"]
 pub struct Pipeline {
-    consumer: GroupConsumerBuilder,
-    settings: Settings,
+    pub(crate) consumer: GroupConsumerBuilder,
+    pub(crate) settings: Settings,
     control: Arc<Control>,
 }
 
 #[derive(Debug, Clone)]
-struct Settings {
+pub(crate) struct Settings {
+    pub(crate) exactly: exactly_once::Settings,
     order: Order,
     concurrency: usize,
     is_adaptive: bool,
@@ -109,6 +111,7 @@ impl Pipeline {
     /// A pipeline that reads with this member of a group. The member commits by itself what is finished.
     pub fn new(consumer: GroupConsumerBuilder) -> Self {
         let settings = Settings {
+            exactly: exactly_once::Settings::default(),
             order: Order::default(),
             concurrency: 16,
             is_adaptive: false,
@@ -294,7 +297,7 @@ impl Pipeline {
         handler: H,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Report, PipelineError> {
-        self.run_units::<Taken, _>(handler.into_service(), Together::up_to(1), shutdown).await
+        self.run_units::<Taken, _>(handler.into_service(), Together::up_to(1), None, shutdown).await
     }
 
     /// As [`run`](Self::run), but `handler` is called with groups of records, for example to write them to a database in one go. A
@@ -347,13 +350,14 @@ impl Pipeline {
         if together.records_max == 0 {
             return Err(PipelineError::setting("a group of 0 records is none"));
         }
-        self.run_units::<Group, _>(handler.into_service(), together, shutdown).await
+        self.run_units::<Group, _>(handler.into_service(), together, None, shutdown).await
     }
 
-    async fn run_units<U: Unit, S: Work<U>>(
+    pub(crate) async fn run_units<U: Unit, S: Work<U>>(
         self,
         service: S,
         together: Together,
+        writing: Option<Parts>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Report, PipelineError> {
         let Self { consumer, settings, control } = self;
@@ -379,6 +383,10 @@ impl Pipeline {
             }
         };
         let aside = Aside { retries: retries.clone(), last };
+        let exactly = writing.as_ref().map(|parts| Arc::clone(&parts.exactly));
+        if exactly.is_some() {
+            consumer = exactly_once::Settings::consumer(consumer);
+        }
         let inboxes: Vec<_> = (0..worker_count).map(|_| Arc::new(Inbox::new())).collect();
         if control.workers.set(inboxes.clone()).is_err() {
             unreachable!("a pipeline runs once");
@@ -389,6 +397,7 @@ impl Pipeline {
             inboxes.clone(),
             Arc::clone(&control),
             retries,
+            exactly.clone(),
         );
         let intake = Arc::new(intake);
         let (revoking, losing, drain) = (Arc::clone(&intake), Arc::clone(&intake), settings.drain);
@@ -399,6 +408,9 @@ impl Pipeline {
             .on_assigned(move |partitions, _| {
                 let intake = Arc::clone(&assigned);
                 async move {
+                    if let Some(exactly) = intake.exactly() {
+                        exactly.forget(&partitions);
+                    }
                     intake.give_up(&partitions, Duration::ZERO).await;
                 }
             })
@@ -407,15 +419,23 @@ impl Pipeline {
                 async move {
                     let deadline = intake.control().now() + drain;
                     intake.give_up(&partitions, deadline).await;
+                    if let Some(exactly) = intake.exactly() {
+                        exactly.flush().await;
+                        exactly.forget(&partitions);
+                    }
                 }
             })
             .on_lost(move |partitions, _| {
                 let intake = Arc::clone(&losing);
                 async move {
+                    if let Some(exactly) = intake.exactly() {
+                        exactly.forget(&partitions);
+                    }
                     intake.give_up(&partitions, Duration::ZERO).await;
                 }
             });
-        let consumer = if settings.keeps_finished { consumer.keep_finished() } else { consumer };
+        let keeps_finished = settings.keeps_finished && exactly.is_none();
+        let consumer = if keeps_finished { consumer.keep_finished() } else { consumer };
         let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
         let limit = settings.is_adaptive.then(|| Limit::new(settings.concurrency));
         let concurrency = limit.as_ref().map_or(settings.concurrency, Limit::get);
@@ -436,6 +456,9 @@ impl Pipeline {
             let (service, common, handle) = (service.clone(), common.clone(), consumer.handle());
             workers.spawn(Worker::<U, S>::new(service, common, permits, inbox, handle).run());
         }
+        let writer = writing.map(|Parts { exactly, producer, terms }| {
+            workers.spawn(exactly.run(producer, consumer.handle(), terms, Arc::clone(&control)))
+        });
         tokio::select! {
             taken = intake.run(&mut consumer) => {
                 if let Err(error) = taken {
@@ -451,6 +474,13 @@ impl Pipeline {
         }
         control.stop();
         let left = intake.give_up_all(control.now() + settings.drain).await;
+        if let (Some(exactly), Some(writer)) = (&exactly, &writer) {
+            if tokio::time::timeout(settings.drain, exactly.flush()).await.is_err() {
+                control.fail(PipelineError::unwritten(settings.drain));
+            }
+            // Nothing waits for it any more, also when the consumer gives its partitions up.
+            writer.abort();
+        }
         let closed = consumer.close().await;
         drop(workers);
         if let Some(failure) = control.take_failure() {
@@ -689,6 +719,7 @@ enum Kind {
     Handler(Failure),
     Setting(String),
     Worker(Option<String>),
+    Unwritten(Duration),
 }
 
 impl PipelineError {
@@ -706,6 +737,10 @@ impl PipelineError {
 
     pub(crate) fn setting(why: &str) -> Self {
         Self(Box::new(Kind::Setting(why.to_owned())))
+    }
+
+    fn unwritten(after: Duration) -> Self {
+        Self(Box::new(Kind::Unwritten(after)))
     }
 
     fn worker(why: Option<String>) -> Self {
@@ -750,6 +785,12 @@ impl fmt::Display for PipelineError {
                 write!(f, "the pipeline has stopped, because its handler takes no more records: {failure}")
             }
             Kind::Setting(why) => write!(f, "the pipeline cannot run: {why}"),
+            Kind::Unwritten(after) => {
+                write!(
+                    f,
+                    "the last transaction of the pipeline was not committed within {after:?}: its records are processed again"
+                )
+            }
             Kind::Worker(why) => {
                 write!(
                     f,
@@ -766,7 +807,7 @@ impl std::error::Error for PipelineError {
         match &*self.0 {
             Kind::Client(error) => error.source(),
             Kind::Record { failure, .. } | Kind::Handler(failure) => failure.error().source(),
-            Kind::Setting(_) | Kind::Worker(_) => None,
+            Kind::Setting(_) | Kind::Worker(_) | Kind::Unwritten(_) => None,
         }
     }
 }

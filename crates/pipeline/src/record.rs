@@ -4,9 +4,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use milena::SharedRecord;
+use milena::{ConsumerHandle, SharedBatch, SharedRecord};
 use tokio_util::sync::CancellationToken;
 
+use crate::Failure;
+use crate::exactly_once::{Output, Place};
 use crate::retry_topics::{Origin, Returned, Tier};
 
 /// A record to process: a handle of the fetched batch, without a copy of key or value.
@@ -27,6 +29,19 @@ pub(crate) struct Held {
     pub(crate) cancelled: CancellationToken,
     /// The retry topic that it is a partition of.
     pub(crate) tier: Option<Arc<Tier>>,
+    /// Where what is written for its records waits, if the pipeline writes in transactions.
+    pub(crate) place: Option<Place>,
+}
+
+impl Held {
+    /// These offsets are finished.
+    pub(crate) fn done(&self, consumer: &ConsumerHandle, part: SharedBatch) {
+        match &self.place {
+            None => consumer.done_part(&part),
+            // The consumer is told when it is clear what its transaction has.
+            Some(place) => place.done(part),
+        }
+    }
 }
 
 impl Record {
@@ -72,6 +87,19 @@ impl Record {
     /// It may be dropped.
     pub async fn cancelled(&self) {
         self.held.cancelled.cancelled().await;
+    }
+
+    /// What is written when the record is finished.
+    ///
+    /// # Errors
+    /// When the pipeline writes nothing.
+    pub(crate) fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure> {
+        match &self.held.place {
+            Some(place) => place.emit(self.record.offset(), outputs),
+            None if outputs.is_empty() => {}
+            None => return Err(Failure::fatal("a handler that writes runs with run_to(), not with run()")),
+        }
+        Ok(())
     }
 
     /// The handle of the consumer.

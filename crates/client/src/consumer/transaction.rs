@@ -156,6 +156,11 @@ impl Consumer {
 }
 
 impl ConsumerHandle {
+    /// What a transaction commits of the consumer: what is done. None if that is nothing.
+    pub(crate) async fn in_transaction(&self) -> Result<Option<InTransaction>, Error> {
+        self.shared("committing offsets in a transaction")?.in_transaction(None, Vec::new()).await
+    }
+
     /// As [`Consumer::rewind`].
     ///
     /// # Errors

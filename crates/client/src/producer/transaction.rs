@@ -19,7 +19,7 @@ use super::{
 };
 use crate::consumer::{InTransaction, Taken};
 use crate::settings::{Compression, ProducerSettings};
-use crate::{Client, CommittedOffset, Consumer, Error, Record};
+use crate::{Client, CommittedOffset, Consumer, ConsumerHandle, Error, Record};
 
 /// Writes records in transactions: consumers that read only what is committed
 /// ([`Isolation::ReadCommitted`](crate::Isolation::ReadCommitted)) see all records of a transaction or none, whatever fails.
@@ -568,6 +568,17 @@ impl Transaction<'_> {
     /// If the future is dropped, the transaction is committed with the offsets or not at all.
     pub async fn commit_offsets(&self, consumer: &Consumer) -> Result<(), Error> {
         self.commit_of(consumer.in_transaction(None)).await
+    }
+
+    /// As [`commit_offsets`](Self::commit_offsets), with a handle of the consumer, for programs in which another task reads.
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn commit_offsets_of(&self, consumer: &ConsumerHandle) -> Result<(), Error> {
+        self.commit_of(consumer.in_transaction()).await
     }
 
     /// Commits these offsets of the consumer's group in the transaction, as they are: each is the next offset to read. It is for

@@ -6,6 +6,7 @@ use milena::{Client, ConfigResource, NewTopic, Producer, Receipt, RecordView};
 
 use super::letter::{ADDED_BYTES_MAX, DeadLetter, Facts};
 use crate::Failure;
+use crate::exactly_once::Output;
 use crate::retry_topics::Origin;
 use crate::topics;
 
@@ -187,18 +188,24 @@ impl DeadLetterWriter {
         failure: &Failure,
         facts: &Facts<'_>,
     ) -> Result<Receipt, milena::Error> {
-        let origin = Origin::of(&record);
-        self.write_of(record, &origin, failure, facts).await
+        let output = self.output(record.clone(), &Origin::of(&record), failure, facts);
+        let headers = output.borrowed_headers();
+        self.producer.send(output.record(&self.topic, &headers)).await
     }
 
-    /// The same of a record that has come through retry topics.
-    pub(crate) async fn write_of(
+    /// Writes what is not written in a transaction.
+    pub(crate) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// The letter of a record, which may have come through retry topics.
+    pub(crate) fn output(
         &self,
         record: RecordView<'_>,
         origin: &Origin<'_>,
         failure: &Failure,
         facts: &Facts<'_>,
-    ) -> Result<Receipt, milena::Error> {
+    ) -> Output {
         let facts = Facts { handler: facts.handler.or(self.handler.as_deref()), ..*facts };
         let letter = DeadLetter::with_origin(record, origin, failure, &facts);
         let headers = letter.headers();
@@ -206,6 +213,6 @@ impl DeadLetterWriter {
         if letter.source_partition() < self.partition_count {
             record = record.partition(letter.source_partition());
         }
-        self.producer.send(record).await
+        Output::copy_of(&record)
     }
 }

@@ -13,7 +13,7 @@ mod open;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use milena::{ConsumerHandle, GroupConsumerBuilder, Position, Producer, Receipt, Record, SharedRecord};
+use milena::{ConsumerHandle, GroupConsumerBuilder, Position, Producer, Record, SharedRecord};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::headers::Leaving;
@@ -21,6 +21,7 @@ pub use self::headers::Origin;
 pub(crate) use self::headers::{PREFIX, Returned};
 use crate::Failure;
 use crate::control::TierCounts;
+use crate::exactly_once::Output;
 
 /// Topics in which records wait for later attempts, after those [in place](crate::Retry) are used up.
 ///
@@ -208,11 +209,13 @@ impl Retries {
         Some(Step { index, topic, partition_count: source.partition_count })
     }
 
-    /// Writes a record to its next tier. It is due when the delay has passed from now on.
-    ///
-    /// # Errors
-    /// As [`Producer::send`]. The record must not count as finished then.
-    pub(crate) async fn write(&self, of: &Leaver<'_>, step: Step<'_>) -> Result<Receipt, milena::Error> {
+    /// Writes what is not written in a transaction.
+    pub(crate) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// The record for its next tier. It is due when the delay has passed from now on.
+    pub(crate) fn output(&self, of: &Leaver<'_>, step: Step<'_>) -> Output {
         let (added, leaving) = self.leaving(of, step);
         let headers = leaving.headers(&added);
         let view = &leaving.view;
@@ -223,7 +226,7 @@ impl Retries {
         if view.partition() < step.partition_count {
             record = record.partition(view.partition());
         }
-        self.producer.send(record).await
+        Output::copy_of(&record)
     }
 
     fn leaving<'a>(&'a self, of: &Leaver<'a>, step: Step<'_>) -> (Vec<(&'static str, String)>, Leaving<'a>) {

@@ -48,15 +48,15 @@ impl Marks {
     }
 
     /// These offsets are finished: there are no records at them.
-    pub(super) fn done_part(&mut self, part: &SharedBatch) {
-        self.consumer.done_part(part);
+    pub(super) fn done_part(&mut self, part: SharedBatch, lane: &WorkerLane) {
+        lane.held.done(&self.consumer, part);
     }
 
     /// What is done counts from now on.
     pub(super) fn flush(&mut self, lanes: &mut FxHashMap<LaneId, WorkerLane>) {
         let Some(run) = self.open.take() else { return };
         if let Some(lane) = lanes.get_mut(&run.lane) {
-            self.consumer.done_part(&lane.batch(run.batch).range(run.from..run.end));
+            lane.held.done(&self.consumer, lane.batch(run.batch).range(run.from..run.end));
             lane.finish(run.batch, run.count);
         }
     }

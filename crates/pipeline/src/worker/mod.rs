@@ -497,14 +497,14 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
         // Of a group that fails, records are tried one by one.
         let taken = U::records(&job.item)[0].record;
-        let (record, tier) = (lane.record(taken), lane.held.tier.clone());
-        if !self.common.aside.has_place(record.topic(), tier.as_deref(), &failure) {
+        let (record, tier) = (lane.record(taken), lane.held.tier.as_ref());
+        if !self.common.aside.has_place(record.topic(), tier.map(|tier| &**tier), &failure) {
             return self.stop_at(job, failure, now);
         }
         let control = Arc::clone(&self.common.control);
-        let tried_ms = tier.as_ref().and_then(|_| Returned::read(record.headers()).first_ms);
+        let tried_ms = tier.and_then(|_| Returned::read(record.headers()).first_ms);
         let given_up = GivenUp {
-            tier,
+            held: Arc::clone(&lane.held),
             failure,
             attempts: lane.attempts_before(taken).saturating_add(attempts),
             first_ms: tried_ms.unwrap_or_else(|| control.unix_ms(since)),
@@ -606,7 +606,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
                 self.unread.swap_remove(index);
             }
             if let Some(Tail(part)) = tail {
-                self.marks.done_part(&part);
+                self.marks.done_part(part, lane);
             }
             let feed = Feed { gather: &mut self.gather, schedule: &mut self.schedule };
             U::feed(feed, id, &mut self.items, now);

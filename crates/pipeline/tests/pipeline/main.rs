@@ -4,6 +4,7 @@
 
 mod basics;
 mod circuit;
+mod exactly_once;
 mod failing;
 mod hostile;
 mod rebalancing;
