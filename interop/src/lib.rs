@@ -12,6 +12,8 @@
 //! What producers are told, and what transactions promise, is tested while processes are killed: `kills` kills `brokers`, and
 //! `fates` judges the log; `hops` kills members of groups in a chain, each of which is a `hop`. Java's consumer reads for the judges.
 //!
+//! `soak` runs a pipeline with faults for half an hour, and `rebalances` lets members of pipelines come and go.
+//!
 //! `tokens` lets a client log in again and again while it works; `ways` are all the ways to log in.
 
 pub mod brokers;
@@ -32,7 +34,9 @@ pub mod partner;
 pub mod random;
 pub mod raw;
 pub mod real;
+pub mod rebalances;
 pub mod report;
+pub mod soak;
 pub mod stream;
 pub mod tap;
 pub mod tokens;

@@ -26,7 +26,10 @@ const DRAWN: &[(&str, &[&str])] = &[
     ("milena-sim", &["milena", "milena-core", "milena-broker", "milena-messages", "milena-wire"]),
     // Must compile when generated code does not.
     ("xtask", &[]),
-    ("milena-interop", &["milena", "milena-broker", "milena-messages", "milena-wire", "xtask"]),
+    (
+        "milena-interop",
+        &["milena", "milena-broker", "milena-messages", "milena-pipeline", "milena-wire", "xtask"],
+    ),
 ];
 
 /// Tests may use the embedded broker too, but for the crates it is made of.

@@ -12,7 +12,9 @@ pub mod kafka;
 pub mod kills;
 pub mod oracle;
 mod programs;
+pub mod rebalances;
 pub mod sim;
+pub mod soak;
 pub mod tokens;
 
 use std::path::PathBuf;

@@ -16,7 +16,9 @@ Usage: cargo xtask COMMAND
   churn            let members of Milena, Java and librdkafka join a group, leave it and be killed, and check what they read
   kills            kill and restart brokers while producers write, and read the logs back
   hops             kill members of three groups in a chain that processes exactly once, and compare its ends
+  rebalances       let members that are pipelines join and leave a group, and count what is processed twice
   sim              run client and broker on virtual time, by seed
+  soak             run a pipeline with records that fail, hang and take long, for half an hour
   tokens           write and read while tokens and sessions of a minute end again and again
   oracle [--check] write the golden messages and batches with Kafka's encoder; with --check, compare with the committed ones
   help             print this text
@@ -49,7 +51,9 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "kills" => xtask::kills::run(args),
         "kafka" => xtask::kafka::run(args),
         "sim" => xtask::sim::run(args),
+        "soak" => xtask::soak::run(args),
         "tokens" => xtask::tokens::run(args),
+        "rebalances" => xtask::rebalances::run(args),
         "oracle" => xtask::oracle::run(args),
         "help" => {
             print!("{HELP}");

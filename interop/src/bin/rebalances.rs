@@ -1,0 +1,39 @@
+//! What `cargo xtask rebalances` runs.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lexopt::{Arg, ValueExt as _};
+use milena::Protocol;
+use milena_interop::brokers::{Brokers, Setting};
+use milena_interop::rebalances::{self, Plan};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut setting = Setting { heartbeat: Duration::from_millis(300), ..Setting::default() };
+    let mut plan = Plan {
+        changes: 500,
+        rate: 1000,
+        protocol: Protocol::Consumer,
+        drain: Duration::from_secs(10),
+        hurries: false,
+        seed: 0,
+    };
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Long("target") => setting.is_kafka = args.value()?.parse_with(Setting::is_kafka)?,
+            Arg::Long("protocol") => plan.protocol = args.value()?.parse_with(rebalances::protocol)?,
+            Arg::Long("changes") => plan.changes = args.value()?.parse()?,
+            Arg::Long("rate") => plan.rate = args.value()?.parse()?,
+            Arg::Long("drain") => plan.drain = Duration::from_millis(args.value()?.parse()?),
+            Arg::Long("hurry") => plan.hurries = true,
+            Arg::Long("seed") => plan.seed = args.value()?.parse()?,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let brokers = Brokers::start(setting)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(rebalances::run(&brokers.bootstrap(), "rebalances", &plan))?;
+    print!("{}", report.text);
+    Ok(if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
