@@ -342,7 +342,8 @@ impl Commits {
         is_stored: bool,
         now: Instant,
     ) {
-        self.give_up(partition, &Failure::Ended("the partition was assigned anew"));
+        // Whoever asks what is committed of it still wants to know.
+        self.disown(partition, &Failure::Ended("the partition was assigned anew"));
         let assignment = self.number();
         let is_before_delivery = self.settings.is_before_delivery;
         let mut ledger = Ledger::new(epoch, from.offset, from.leader_epoch, is_before_delivery);
@@ -500,6 +501,10 @@ impl Commits {
     /// The member has a partition no more. Commits of it that wait fail with `why`; one that is in flight is waited for.
     pub fn give_up(&mut self, partition: &TopicPartition, why: &Failure) {
         self.lookups.forget(partition);
+        self.disown(partition, why);
+    }
+
+    fn disown(&mut self, partition: &TopicPartition, why: &Failure) {
         self.unsaved.remove(partition);
         if !self.drop_due(partition, why) {
             self.leave_out(partition, why);

@@ -1249,6 +1249,15 @@ fn case_75_an_omitted_partition_or_a_code_of_the_group_is_not_no_offset() {
 }
 
 #[test]
+fn what_is_asked_of_a_partition_is_asked_also_after_it_was_assigned() {
+    let mut rig = Rig::with(settings(Some(INTERVAL)));
+    rig.commits.look_up(at(0), None);
+    let from = StoredOffset { offset: 5, leader_epoch: None, metadata: None };
+    rig.commits.assign(&at(0), None, Epoch(1), &from, true, rig.now);
+    assert!(rig.asks());
+}
+
+#[test]
 fn case_70_a_lookup_of_a_member_that_is_gone_makes_it_join_again() {
     let mut rig = Rig::looking_up(None);
     rig.hear(&new_answer(ErrorCode::UNKNOWN_MEMBER_ID, None, &[]));
