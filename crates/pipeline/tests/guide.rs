@@ -1,5 +1,7 @@
 //! The Rust of docs/pipelines.md, run as it stands there.
 
+#![allow(clippy::let_and_return, reason = "the guide names what it makes")]
+
 use std::error::Error;
 use std::time::Duration;
 
