@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::pipeline::{PipelineError, RetryTierStats, Stall};
+use crate::error::PipelineError;
+use crate::stats::{RetryTierStats, Stall};
 use crate::worker::{Command, Inbox};
 
 pub(crate) struct Control {

@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 use crate::control::Control;
 use crate::exactly_once::Exactly;
 use crate::flow::Flow;
-use crate::pipeline::Left;
 use crate::record::Held;
 use crate::retry_topics::Retries;
 use crate::schedule::Order;
+use crate::stats::Left;
 use crate::worker::{Command, Inbox, Route, Share};
 
 /// Which workers have which partitions.

@@ -10,6 +10,7 @@ pub mod alerts;
 mod aside;
 mod control;
 pub mod dead_letters;
+mod error;
 mod exactly_once;
 mod failure;
 mod flow;
@@ -25,10 +26,12 @@ mod retry;
 mod retry_topics;
 mod schedule;
 mod span;
+mod stats;
 mod topics;
 mod window;
 mod worker;
 
+pub use error::PipelineError;
 pub use exactly_once::{Output, Outputs, Transform};
 pub use failure::{BoxError, Class, Failure};
 pub use gather::Together;
@@ -36,14 +39,13 @@ pub use handler::{
     Attempt, Blocking, FromBytes, FromRecord, GroupHandler, GroupService, Handler, Headers, Json, Key,
     Outcome, RecordService, Value, blocking, service,
 };
-pub use pipeline::{
-    Left, Pipeline, PipelineError, PipelineStats, PipelineWatch, Report, RetryTierStats, Stall,
-};
+pub use pipeline::Pipeline;
 pub use record::Record;
 pub use retry::Retry;
 pub use retry_topics::{Origin, RetryTopics};
 pub use schedule::Order;
 pub use span::Span;
+pub use stats::{Left, PipelineStats, PipelineWatch, Report, RetryTierStats, Stall};
 
 /// What most programs with a pipeline need.
 pub mod prelude {

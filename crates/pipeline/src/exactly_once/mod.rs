@@ -23,8 +23,8 @@ pub use self::output::{Output, Outputs, Transform};
 pub(crate) use self::run::{Parts, Settings};
 use self::session::{Load, LoadPart, Session};
 use crate::control::Control;
+use crate::error::PipelineError;
 use crate::flow::Flow;
-use crate::pipeline::PipelineError;
 
 /// What the tasks of a pipeline share that writes in transactions.
 pub(crate) struct Exactly {

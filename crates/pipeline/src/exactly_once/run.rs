@@ -7,7 +7,7 @@ use milena::{Client, GroupConsumerBuilder, Isolation, TransactionalProducer};
 
 use super::{Exactly, Terms, Transform};
 use crate::dead_letters::ADDED_BYTES_MAX;
-use crate::pipeline::PipelineError;
+use crate::error::PipelineError;
 use crate::worker::Taken;
 use crate::{Pipeline, Report, Together};
 

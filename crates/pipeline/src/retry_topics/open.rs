@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::{Retries, RetryTopics, Source, Tier, millis};
 use crate::control::TierCounts;
 use crate::dead_letters::{ADDED_BYTES_MAX, config_of};
-use crate::pipeline::PipelineError;
+use crate::error::PipelineError;
 use crate::topics;
 
 /// More tiers than anyone needs: each is a topic.

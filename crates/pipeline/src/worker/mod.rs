@@ -38,15 +38,16 @@ use self::unit::Feed;
 pub(crate) use self::unit::{Group, Unit};
 use crate::aside::{Aside, GivenUp, Put};
 use crate::control::Control;
+use crate::error::PipelineError;
 use crate::flow::Flow;
 use crate::gather::{Gather, Together};
 use crate::limit::{Limit, Sample};
 use crate::permits::Permits;
-use crate::pipeline::{Left, PipelineError, Stall};
 use crate::record::Held;
 use crate::retry::{Admission, Attempts, Next, Retry};
 use crate::retry_topics::Returned;
 use crate::schedule::{Attempt, Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Verdict};
+use crate::stats::{Left, Stall};
 use crate::{Class, Failure};
 
 /// What a worker is told.
