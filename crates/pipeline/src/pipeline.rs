@@ -10,7 +10,7 @@ use milena::{ConsumerHandle, GroupConsumerBuilder};
 use tokio::task::JoinSet;
 
 use crate::aside::{Aside, Last};
-use crate::control::Control;
+use crate::control::{Control, OnStall};
 use crate::dead_letters::DeadLetters;
 use crate::error::PipelineError;
 use crate::exactly_once::{self, Parts};
@@ -79,6 +79,7 @@ use crate::{Retry, RetryTopics};
 pub struct Pipeline {
     pub(crate) consumer: GroupConsumerBuilder,
     pub(crate) settings: Settings,
+    on_stall: Option<OnStall>,
     control: Arc<Control>,
 }
 
@@ -127,7 +128,7 @@ impl Pipeline {
             partition_bytes_max: 4 << 20,
             waiting_max: 10_000,
         };
-        Self { consumer, settings, control: Arc::new(Control::new()) }
+        Self { consumer, settings, on_stall: None, control: Arc::new(Control::new()) }
     }
 
     /// Sets which records may be in work at the same time. Default [`Order::Key`].
@@ -245,10 +246,9 @@ impl Pipeline {
     }
 
     /// Calls `report` with each record that is in work for longer than [`report_after`](Self::report_after), once per attempt. It
-    /// must not block.
-    pub fn on_stall(self, report: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
-        // A second one has no effect: the first one stays.
-        let _ = self.control.on_stall.set(Box::new(report));
+    /// must not block. The last one that is set counts.
+    pub fn on_stall(mut self, report: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(Box::new(report));
         self
     }
 
@@ -361,8 +361,11 @@ impl Pipeline {
         writing: Option<Parts>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Report, PipelineError> {
-        let Self { consumer, settings, control } = self;
+        let Self { consumer, settings, on_stall, control } = self;
         let worker_count = settings.check()?;
+        if on_stall.is_some_and(|report| control.on_stall.set(report).is_err()) {
+            unreachable!("a pipeline runs once");
+        }
         let client = consumer.client().clone();
         let group: Arc<str> = Arc::from(consumer.group());
         let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();

@@ -240,6 +240,7 @@ async fn a_record_that_takes_long_is_reported_with_what_waits_for_it() {
     let count = Counter::new();
     let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]))
         .report_after(Duration::from_millis(5))
+        .on_stall(|_| unreachable!("another one is set after it"))
         .drain(Duration::ZERO);
     let pipeline = {
         let (reported, count) = (reported.clone(), count.clone());
