@@ -6,6 +6,7 @@ mod basics;
 mod circuit;
 mod exactly_once;
 mod failing;
+mod gaps;
 mod hostile;
 mod rebalancing;
 mod retrying;
