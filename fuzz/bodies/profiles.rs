@@ -12,11 +12,9 @@ pub(crate) fn run(data: &[u8]) {
         imports(format, text);
     }
     let Ok(mut profiles) = Profiles::parse(text) else { return };
-    // But for a byte order mark, for how lines and the file end, and for space within the names of tables: toml_edit writes a name that
-    // several tables have as the first of them has it.
-    let plain =
-        |text: &str| text.trim_start_matches('\u{feff}').replace(['\r', ' ', '\t'], "").trim_end().to_owned();
-    assert_eq!(plain(&profiles.text()), plain(text), "a file that is not changed stays as it is");
+    // But for a byte order mark, for how lines and the file end, for space within the names of tables, and for the order of lines:
+    // toml_edit writes a name that several tables have as the first of them has it, and dotted keys that begin alike together.
+    assert_eq!(lines(&profiles.text()), lines(text), "a file that is not changed stays as it is");
     let all = profiles.all().expect("they were read before");
     for profile in &all {
         for (property, value) in &profile.properties {
@@ -29,6 +27,15 @@ pub(crate) fn run(data: &[u8]) {
         }
     }
     assert!(Profiles::parse(&profiles.text()).is_ok());
+}
+
+/// The lines that say something, sorted and without space.
+fn lines(text: &str) -> Vec<String> {
+    let plain = text.trim_start_matches('\u{feff}').replace([' ', '\t'], "");
+    let mut lines: Vec<String> =
+        plain.split(['\r', '\n']).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
 }
 
 fn imports(format: Format, text: &str) {

@@ -231,6 +231,10 @@ impl GroupConsumerBuilder {
     ///
     /// When a partition is given up, a batch of it that was committed and not returned is left to the next owner: the offset
     /// before it is committed again. If the program crashes or the partition is lost, such a batch is read by no one.
+    ///
+    /// Kafka does not order commits: a copy of one that got no answer and that the coordinator carries out after a later one takes the
+    /// offset back. The next owner then reads again what lies between. It takes a coordinator that stands still for longer than the
+    /// request timeout while this member goes on with the coordinator.
     pub fn at_most_once(mut self) -> Self {
         self.is_at_most_once = true;
         self

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use crate::network::lock;
 use crate::plan::Plan;
-use crate::round::{Panics, play_on_threads};
+use crate::round::{Failed, Panics, play_on_threads};
 
 /// The number of rounds in `cargo test`. `cargo xtask chaos` sets another one.
 const SEEDS: u64 = 300;
@@ -72,9 +72,9 @@ fn nothing_is_lost_doubled_reordered_or_stuck_whatever_the_network_does() {
                         break;
                     }
                     let seed = from + index;
-                    if let Err(report) = play_on_threads(Plan::of(seed), &panics) {
+                    if let Err(Failed { report, wrong }) = play_on_threads(Plan::of(seed), &panics) {
                         eprintln!("{report}");
-                        lock(&failures).push(seed);
+                        lock(&failures).push((seed, wrong));
                     }
                     played.fetch_add(1, Ordering::Relaxed);
                 }
@@ -95,6 +95,6 @@ fn nothing_is_lost_doubled_reordered_or_stuck_whatever_the_network_does() {
     );
     assert!(
         failed.is_empty(),
-        "seeds that failed: {failed:?}; play one again with cargo xtask chaos --from SEED --seeds 1"
+        "seeds that failed, and why: {failed:#?}; play one again with cargo xtask chaos --from SEED --seeds 1"
     );
 }

@@ -6,7 +6,11 @@
 //! ```
 //!
 //! As with TCP, the bytes of a connection stay in order, and bytes that were written before an end closed may arrive after
-//! that. The network knows the headers of requests, and may answer produce requests for the broker. It must not know the
+//! that: but for those of members of groups, which carry no order. A copy of a commit that arrives after a later one takes the
+//! group back, and a copy of a heartbeat that says what the member owned gives away what it has taken since. Kafka's protocol
+//! has nothing that a client could set against it, so such a request is lost with its connection once the client has given it up.
+//!
+//! The network knows the headers of requests, and may answer produce requests for the broker. It must not know the
 //! client's state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -448,17 +452,19 @@ impl Relay {
         let _ = gate.wait_for(|gate| *gate != Gate::Stalled).await;
         let fate = self.fate();
         self.enter(direction, if matches!(fate, Fate::Stall) { "stalled" } else { "writing" });
+        let is_late = || direction == 0 && has_no_order(frame) && *self.is_closed.borrow();
         match fate {
+            Fate::Pass if is_late() => false,
             Fate::Pass => to.write_all(frame).await.is_ok(),
             Fate::Delay(delay) => {
                 sleep(delay).await;
-                to.write_all(frame).await.is_ok()
+                !is_late() && to.write_all(frame).await.is_ok()
             }
             Fate::Stall => {
                 self.network.until_calm().await;
                 let outcome = lock(&self.rng).below(3);
                 match outcome {
-                    0 => to.write_all(frame).await.is_ok(),
+                    0 => !is_late() && to.write_all(frame).await.is_ok(),
                     1 => false,
                     _ => {
                         let mut is_closed = self.is_closed.clone();
@@ -467,6 +473,7 @@ impl Relay {
                     }
                 }
             }
+            Fate::Chop | Fate::CutAfter if is_late() => false,
             Fate::Chop => self.chop(to, frame).await.is_ok(),
             Fate::CutBefore => false,
             Fate::CutWithin => {
@@ -614,6 +621,12 @@ impl Relay {
         let response = ProduceResponse { responses: responses.collect(), ..Default::default() };
         answer(correlation, &response, version)
     }
+}
+
+/// Whether an older copy of this request that arrives later undoes a newer one: commits and heartbeats of groups.
+fn has_no_order(frame: &[u8]) -> bool {
+    let key = frame.get(4..6).and_then(|key| ApiKey::from_i16(i16::from_be_bytes([key[0], key[1]])));
+    matches!(key, Some(ApiKey::OffsetCommit | ApiKey::ConsumerGroupHeartbeat))
 }
 
 fn decoded<R: Request>(request: &Bytes, version: i16) -> Option<R> {

@@ -424,8 +424,16 @@ async fn check_returned(
 /// Nothing may hang. A task that stops the round's own clock is noticed from outside.
 pub(crate) const ROUND_PATIENCE: Duration = PATIENCE.saturating_mul(4);
 
-/// Runs a seed's round on threads of its own. The report has the failures, if there are any.
-pub(crate) fn play_on_threads(plan: Plan, panics: &Panics) -> Result<(), String> {
+/// A round that went wrong.
+pub(crate) struct Failed {
+    /// All that is known of it.
+    pub(crate) report: String,
+    /// What was wrong, shortly.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Runs a seed's round on threads of its own.
+pub(crate) fn play_on_threads(plan: Plan, panics: &Panics) -> Result<(), Failed> {
     let notes = Notes::new();
     let (done, ended) = std::sync::mpsc::channel();
     let name = format!("chaos-{}", plan.seed);
@@ -451,7 +459,11 @@ pub(crate) fn play_on_threads(plan: Plan, panics: &Panics) -> Result<(), String>
     for panic in panics.of(&name) {
         notes.violate(panic);
     }
-    if notes.is_clean() { Ok(()) } else { Err(format!("{headline}{}", notes.report())) }
+    let wrong = notes.wrong();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failed { report: format!("{headline}{}", notes.report()), wrong })
 }
 
 /// Panics of all threads, by name.

@@ -87,13 +87,14 @@ impl Notes {
         }
     }
 
-    pub(crate) fn is_clean(&self) -> bool {
-        lock(&self.violations).is_empty()
+    /// What was wrong, some of each kind.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        lock(&self.violations).values().flatten().cloned().collect()
     }
 
     /// Everything that helps to understand a failure.
     pub(crate) fn report(&self) -> String {
-        let violations = lock(&self.violations).values().flatten().cloned().collect::<Vec<_>>().join("\n  ");
+        let violations = self.wrong().join("\n  ");
         let trace = lock(&self.trace).iter().cloned().collect::<Vec<_>>().join("\n  ");
         let waiting = lock(&self.waiting)
             .values()

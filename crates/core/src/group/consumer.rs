@@ -290,7 +290,7 @@ impl Consumer {
         if let Some(found) = found
             && let Some(beat) = self.beat.take_if(|beat| beat.broker != found)
         {
-            self.may_have_place |= beat.is_join;
+            self.went_unanswered(beat);
             // What went to another broker will not be answered by the coordinator.
             self.told = Told::default();
             self.beat_at = now;
@@ -494,7 +494,7 @@ impl Consumer {
             return;
         }
         let Some(asked) = self.beat.take_if(|beat| beat.number == number) else { return };
-        self.may_have_place |= asked.is_join;
+        self.went_unanswered(asked);
         self.told = Told::default();
         if matches!(failure, Failure::NoCommonVersion { .. }) {
             self.unsupported(failure, now);
@@ -503,6 +503,15 @@ impl Consumer {
         // After a timeout too: a coordinator that is silent may have been replaced.
         self.coordinator.lost(asked.broker);
         self.try_again(failure, false, now);
+    }
+
+    /// A join that is not answered may have arrived. Then the place of its instance is this member's for one session more, which is
+    /// no sign that another one is alive.
+    fn went_unanswered(&mut self, asked: Asked) {
+        if asked.is_join {
+            self.may_have_place = true;
+            self.unreleased_since = None;
+        }
     }
 
     fn take_goodbye(&mut self, number: u64) -> bool {

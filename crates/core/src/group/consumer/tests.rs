@@ -631,6 +631,27 @@ fn a_static_member_releases_the_place_that_it_may_have_itself() {
     }
 }
 
+/// On a network that loses every other answer, a member waits as long for its own place as for a session of another one, and more
+/// than once.
+#[test]
+fn a_static_member_whose_joins_go_unanswered_does_not_give_up() {
+    let mut rig = Rig::of_static();
+    let since = rig.now;
+    while rig.now - since < seconds(300) {
+        let (number, join) = rig.beat();
+        assert_eq!(join.member_epoch, 0);
+        rig.member.handle_lost(number, &lost(), rig.now);
+        rig.refuse(ErrorCode::UNRELEASED_INSTANCE_ID);
+        let (number, release) = rig.ask();
+        assert_eq!(release.member_epoch, -2);
+        rig.member.handle_lost(number, &lost(), rig.now);
+        assert!(rig.events().is_empty());
+    }
+    let (number, _) = rig.beat();
+    rig.member.handle_response(number, &answered(2, None), rig.now);
+    assert_eq!(rig.member.state, State::Stable);
+}
+
 /// The coordinator believes what a heartbeat says: by a newer target it gives to others at once what the member does not have.
 #[test]
 fn nothing_is_taken_while_a_heartbeat_says_that_it_is_not_owned() {
