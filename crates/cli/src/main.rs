@@ -17,7 +17,6 @@ mod format;
 mod input;
 mod interrupt;
 mod json;
-mod lag;
 mod latency;
 mod log;
 mod memory;

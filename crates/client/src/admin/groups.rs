@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
+
+use milena_core::group::finished::{Decoded, decode};
 
 use super::BrokerDescription;
 use crate::Error;
@@ -226,6 +229,37 @@ pub struct CommittedOffset {
     pub leader_epoch: Option<i32>,
     /// The text that was committed with it. None and an empty text are the same.
     pub metadata: Option<String>,
+}
+
+impl CommittedOffset {
+    /// The offsets above [`offset`](Self::offset) that are finished too, as the metadata says: ascending runs below `end`, the end of
+    /// the partition. Milena's consumers write such metadata (`done_record`, on records out of order), and so does Confluent's Parallel Consumer. There are no runs
+    /// if the metadata is something else, or was not made for this offset.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// let admin = client.admin();
+    /// admin.alter_group_offsets("billing", [(("orders", 0), 17)]).await?;
+    /// for (_, offsets) in admin.list_group_offsets(["billing"]).await {
+    ///     let committed = &offsets?[&("orders".to_owned(), 0)];
+    ///     assert_eq!((committed.offset, committed.finished_above(20)), (17, vec![]));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finished_above(&self, end: i64) -> Vec<Range<i64>> {
+        let text = self.metadata.as_deref().unwrap_or_default();
+        let Decoded::Finished(mut runs) = decode(self.offset, text) else { return Vec::new() };
+        // What was forged, or is of a topic that was deleted and made again, reaches beyond the end.
+        runs.retain_mut(|run| {
+            run.end = run.end.min(end);
+            run.start < run.end
+        });
+        runs
+    }
 }
 
 /// The offset alone, without leader epoch and metadata.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use milena::{Admin, CommittedOffset, GroupDescription, MemberDescription, OffsetAt};
+use milena_observe::lag::{CatchUp, Pace, Place};
 use serde::Serialize;
 
 use super::no_group;
 use crate::cluster::{Cluster, seconds};
 use crate::exit::{Failure, summary};
-use crate::lag::{CatchUp, Pace, Place};
+
 use crate::output::{to_json, write_out};
 use crate::table::{Align, Table};
 use crate::units::{Ranges, Span};

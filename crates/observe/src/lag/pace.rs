@@ -1,31 +1,31 @@
-//! How far a group is from the end of a partition, how fast it comes nearer, and when it gets there.
-//!
-//! It is pure: the caller looks the offsets up, twice.
+//! How fast a group comes nearer to the end of a partition, and when it gets there. The caller looks the offsets up, twice.
 
 use std::time::Duration;
 
 /// Offsets of a partition at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// The committed offset, if there is one.
-    pub(crate) committed: Option<i64>,
+    pub committed: Option<i64>,
     /// The end of the partition, if its leader told it.
-    pub(crate) end: Option<i64>,
+    pub end: Option<i64>,
 }
 
 /// Records a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pace {
-    pub(crate) consumed: f64,
-    pub(crate) produced: f64,
+pub struct Pace {
+    /// Offsets that the group has committed.
+    pub consumed: f64,
+    /// Offsets that were written.
+    pub produced: f64,
 }
 
 /// When the group has read what a partition holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum CatchUp {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
     /// It has.
     Done,
-    /// At this pace, after so much time.
+    /// After this time, at this pace.
     After(Duration),
     /// Not at this pace: records come at least as fast as they are read.
     Never,
@@ -35,12 +35,12 @@ pub(crate) enum CatchUp {
 
 impl Place {
     /// The number of offsets that the group has still to read.
-    pub(crate) fn lag(self) -> Option<i64> {
+    pub fn lag(self) -> Option<i64> {
         Some(self.end?.saturating_sub(self.committed?).max(0))
     }
 
     /// The pace from an earlier time until this one.
-    pub(crate) fn pace(self, before: Self, time: Duration) -> Option<Pace> {
+    pub fn pace(self, before: Self, time: Duration) -> Option<Pace> {
         let seconds = time.as_secs_f64();
         // An offset that was reset goes back, and then it says nothing of the pace.
         let per_second = |now: Option<i64>, then: Option<i64>| {
@@ -53,7 +53,8 @@ impl Place {
 }
 
 impl CatchUp {
-    pub(crate) fn of(lag: Option<i64>, pace: Option<Pace>) -> Self {
+    /// From a lag and a pace, as far as they are known.
+    pub fn of(lag: Option<i64>, pace: Option<Pace>) -> Self {
         match (lag, pace) {
             (Some(0), _) => Self::Done,
             // Members commit every few seconds: without a commit in between nothing is known.
