@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
 use crate::connection::{LinkSettings, Links};
 use crate::control::Control;
+use crate::metrics::{FAMILIES, Registry};
 use crate::runtime::{Executor, Runtime};
 use crate::sasl::{Holder, Nonces, Sasl};
 use crate::settings::{ClientSettings, DnsLookup, Properties, Settings};
@@ -37,6 +38,7 @@ pub struct ClientBuilder {
     pool: Pool,
     decompressed_pool: Pool,
     seed: Option<u64>,
+    metrics: Option<Registry>,
     mistake: Option<Error>,
 }
 
@@ -93,6 +95,7 @@ impl Client {
             pool: Pool::default(),
             decompressed_pool: Pool::default(),
             seed: None,
+            metrics: None,
             mistake: None,
         }
     }
@@ -292,6 +295,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Counts and measures in `registry`, which may be that of other clients, too. Default: nothing is counted.
+    ///
+    /// ```
+    /// use milena::{Client, metrics::Registry};
+    ///
+    /// let registry = Registry::new();
+    /// let builder = Client::builder().bootstrap("kafka-1:9092").metrics(&registry);
+    /// ```
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.metrics = Some(registry.clone());
+        self
+    }
+
     /// Connects to the cluster, and starts the task that keeps the metadata fresh.
     ///
     /// # Errors
@@ -388,6 +404,9 @@ impl ClientBuilder {
         let (concerns, concerned) = mpsc::unbounded_channel();
         let pools = [self.pool.clone(), self.decompressed_pool.clone()];
         runtime.spawn_here(control.run(publish, inbox, concerned, pools));
+        if let Some(registry) = &self.metrics {
+            registry.know(FAMILIES);
+        }
         let half = of_client.memory_bytes_max / 2;
         Ok(Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
@@ -402,6 +421,7 @@ impl ClientBuilder {
             snapshot,
             events,
             rng: Mutex::new(rng),
+            metrics: self.metrics,
             settings,
             #[cfg(feature = "tls")]
             tls,

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::connection::{LinkSettings, Links};
 use crate::control::Event;
 use crate::interest::Concerns;
+use crate::metrics::Registry;
 use crate::runtime::Executor;
 use crate::settings::Settings;
 #[cfg(feature = "tls")]
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) rng: Mutex<Rng>,
+    pub(crate) metrics: Option<Registry>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<Material>>,
 }
@@ -81,6 +83,11 @@ impl Client {
     /// ([`ClientBuilder::decompressed_pool`](crate::ClientBuilder::decompressed_pool)).
     pub fn decompressed_pool_stats(&self) -> PoolStats {
         self.0.decompressed_pool.stats()
+    }
+
+    /// The registry that the client counts in ([`ClientBuilder::metrics`](crate::ClientBuilder::metrics)); none if it counts nothing.
+    pub fn metrics(&self) -> Option<&Registry> {
+        self.0.metrics.as_ref()
     }
 
     /// How long the certificates of the client and of the brokers are valid, and whether changed files could not be used; none

@@ -67,6 +67,7 @@ mod exactly_once;
 #[cfg(feature = "http")]
 pub mod http;
 mod interest;
+pub mod metrics;
 #[cfg(feature = "oauth")]
 pub mod oauth;
 mod producer;
