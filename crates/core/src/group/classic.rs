@@ -70,6 +70,7 @@ pub(super) struct Classic {
     join_at: Instant,
     /// JoinGroup or SyncGroup.
     asked: Option<Asked>,
+    owed: Owed,
     /// The delay of the next one.
     retry: Retry,
     beat: Option<Asked>,
@@ -128,6 +129,19 @@ struct Leaving {
     retry: Retry,
     /// After this the session's end is left to do it.
     until: Instant,
+}
+
+/// What the member has yet to do for the rebalance that it has joined. It does so also while it gives its partitions up to leave:
+/// between the answers to JoinGroup and the leader's SyncGroup the coordinator refuses commits (REBALANCE_IN_PROGRESS), so a
+/// leader that did not assign any more could not commit what is done either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    /// JoinGroup went out and is not answered, so that the group may be in a generation that the member does not know.
+    Join,
+    /// The member leads and has to assign.
+    Assign,
+    Sync,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +256,7 @@ impl Classic {
             last_generation: None,
             join_at: Instant::ORIGIN,
             asked: None,
+            owed: Owed::Nothing,
             retry: Retry::default(),
             beat: None,
             beat_retry: Retry::default(),
@@ -311,7 +326,7 @@ impl Classic {
 
     pub(super) fn handle_metadata(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {
         self.snapshot = Arc::clone(snapshot);
-        if self.state == State::Assigning {
+        if self.owed == Owed::Assign {
             self.try_assign(now);
         }
         self.rejoin_if_partitions_changed(now);
@@ -431,6 +446,7 @@ impl Classic {
                 // Brokers before 2.5 answer so to a heartbeat between JoinGroup and SyncGroup too. If it is meant,
                 // SyncGroup is answered in the same way.
                 if asked.kind == Kind::Sync {
+                    self.owed = Owed::Nothing;
                     self.fail_once(&failure, now);
                 }
                 if asked.kind == Kind::Sync || self.state == State::Stable {
@@ -455,7 +471,8 @@ impl Classic {
     /// Whether a request of `generation` was overtaken by a JoinGroup, so that its refusal says nothing. JoinGroup has a
     /// connection of its own: the generation may have ended although its answer is still on its way.
     fn is_crossed(&self, generation: Option<i32>, forgets_id: bool) -> bool {
-        generation != self.generation || (self.state == State::Joining && !forgets_id)
+        let is_joining = self.state == State::Joining || self.owed == Owed::Join;
+        generation != self.generation || (is_joining && !forgets_id)
     }
 
     fn expel(&mut self, forgets_id: bool, failure: &Failure, now: Instant) {
@@ -570,6 +587,7 @@ impl Classic {
         self.beat_at = now + self.heartbeat_interval();
         self.lead = None;
         self.assignor = Some(Arc::clone(&assignor));
+        self.owed = Owed::Sync;
         if response.leader != response.member_id {
             self.set_wanted(Wanted::default());
             self.step(Happened::Joined, None, now);
@@ -588,8 +606,15 @@ impl Classic {
         let counts = topics.into_iter().map(|topic| (topic, None)).collect();
         self.lead = Some(Lead { members, counts, assignments: Vec::new(), until });
         // KIP-814: the assignment before a static leader's restart is in force. It still watches the partitions.
-        let happened = if response.skip_assignment { Happened::Joined } else { Happened::Elected };
-        self.step(happened, None, now);
+        if response.skip_assignment {
+            return self.step(Happened::Joined, None, now);
+        }
+        self.owed = Owed::Assign;
+        self.step(Happened::Elected, None, now);
+        // A member that gives everything up to leave is in no state that does it.
+        if self.owed == Owed::Assign && self.state != State::Assigning {
+            self.try_assign(now);
+        }
     }
 
     fn set_wanted(&mut self, wanted: Wanted) {
@@ -618,6 +643,7 @@ impl Classic {
         match assignor.assign(&lead.members, &self.snapshot) {
             Ok(assignments) => {
                 lead.assignments = assignments;
+                self.owed = Owed::Sync;
                 self.step(Happened::Assigned, None, now);
             }
             Err(failure) => self.give_up_leading(&failure, now),
@@ -625,8 +651,11 @@ impl Classic {
     }
 
     fn handle_synced(&mut self, response: &SyncGroupResponse, now: Instant) {
+        self.owed = Owed::Nothing;
         // While the member gives everything up to leave, it takes nothing any more.
-        let Some(assignor) = self.assignor.as_ref().filter(|_| self.state == State::Syncing) else { return };
+        let Some(assignor) = self.assignor.as_ref().filter(|_| self.state == State::Syncing) else {
+            return self.alive(now);
+        };
         // SyncGroupResponse v5+. Another assignor's bytes may read as partitions that nobody gave to this member.
         if let Some(other) = response.protocol_name.as_deref().filter(|name| *name != assignor.name()) {
             let reason = format!("it assigns by {other:?}, and the group agreed on {:?}", assignor.name());
@@ -694,7 +723,7 @@ impl Classic {
             self.reason = "the coordinator was silent for the session timeout";
             self.step(Happened::Expired, Some(&failure), now);
         }
-        if self.state == State::Assigning {
+        if self.owed == Owed::Assign {
             self.try_assign(now);
         }
         if self.goodbye.as_ref().is_some_and(|goodbye| goodbye.until <= now) {
@@ -775,15 +804,27 @@ impl Classic {
         if self.asked.is_some() || self.ask_at().is_some_and(|at| at > now) {
             return None;
         }
-        let (kind, request, patience) = match self.state {
-            State::Joining => (Kind::Join, self.join(), self.settings.rebalance_timeout + JOIN_SLACK),
-            // The coordinator answers when the leader has synced, for which the leader has the rebalance timeout (KAFKA-13310).
-            State::Syncing => (Kind::Sync, self.sync(), self.settings.rebalance_timeout + JOIN_SLACK),
-            _ => return None,
-        };
+        let kind = self.kind_to_ask()?;
+        let request = if kind == Kind::Join { self.join() } else { self.sync() };
+        if kind == Kind::Join {
+            self.owed = Owed::Join;
+        }
         let asked = self.number(kind, broker, now);
         self.asked = Some(asked);
-        Some(ask(asked, request, now + patience))
+        // The coordinator answers SyncGroup when the leader has synced, for which the leader has the rebalance timeout
+        // (KAFKA-13310).
+        Some(ask(asked, request, now + self.settings.rebalance_timeout + JOIN_SLACK))
+    }
+
+    /// Whether JoinGroup or SyncGroup is the next request of the rebalance.
+    fn kind_to_ask(&self) -> Option<Kind> {
+        match (self.state, self.owed) {
+            (State::Joining, _) => Some(Kind::Join),
+            (State::Syncing, _) => Some(Kind::Sync),
+            (State::Yielding | State::Quitting | State::Closing, Owed::Join) => Some(Kind::Join),
+            (State::Yielding | State::Quitting | State::Closing, Owed::Sync) => Some(Kind::Sync),
+            _ => None,
+        }
     }
 
     /// Not before this is JoinGroup or SyncGroup sent.
@@ -856,7 +897,7 @@ impl Classic {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let is_known = self.coordinator.broker().is_some();
-        let asks = self.asked.is_none() && matches!(self.state, State::Joining | State::Syncing);
+        let asks = self.asked.is_none() && self.kind_to_ask().is_some();
         let leaves = self.goodbye.as_ref().filter(|goodbye| goodbye.asked.is_none() && is_known);
         earliest([
             self.session_end(),
@@ -866,7 +907,7 @@ impl Classic {
             (is_known && asks).then(|| self.ask_at()).flatten(),
             leaves.and_then(|goodbye| goodbye.retry.not_before()),
             self.goodbye.as_ref().map(|goodbye| goodbye.until),
-            self.lead.as_ref().filter(|_| self.state == State::Assigning).map(|lead| lead.until),
+            self.lead.as_ref().filter(|_| self.owed == Owed::Assign).map(|lead| lead.until),
         ])
     }
 
@@ -943,6 +984,7 @@ impl Classic {
     /// What was asked in this generation says nothing of the next one.
     fn forget_generation(&mut self) {
         self.generation = None;
+        self.owed = Owed::Nothing;
         self.join_at = Instant::ORIGIN;
         self.lead = None;
         self.beat = None;

@@ -959,13 +959,15 @@ impl Commits {
             }
             let verdict = match verdict(code) {
                 // The group has members, and this consumer is none of them.
-                Verdict::Rejoin | Verdict::Fenced | Verdict::AfterRebalance
+                Verdict::Rejoin | Verdict::Overtaken | Verdict::Fenced | Verdict::AfterRebalance
                     if !in_flight.identity.is_member() =>
                 {
                     Verdict::Refused
                 }
                 // The member has joined again since, or is about to: what it still owns is committed with its new identity.
-                Verdict::Rejoin | Verdict::Fenced if !is_current => Verdict::AfterRebalance,
+                Verdict::Rejoin | Verdict::Overtaken | Verdict::Fenced if !is_current => {
+                    Verdict::AfterRebalance
+                }
                 Verdict::Again if is_unknown_topic(code) && self.is_gone(&partition) => Verdict::Refused,
                 verdict => verdict,
             };
@@ -978,7 +980,7 @@ impl Commits {
                     self.is_metadata_wanted |= code == ErrorCode::UNKNOWN_TOPIC_ID;
                     self.again(&partition, item, &failure, true, now)
                 }
-                Verdict::Reroute | Verdict::AfterRebalance => {
+                Verdict::Reroute | Verdict::AfterRebalance | Verdict::Overtaken => {
                     self.again(&partition, item, &failure, false, now);
                     whole = Some((verdict, failure.clone()));
                     None
@@ -1264,7 +1266,7 @@ impl Commits {
         match verdict {
             Verdict::Good | Verdict::Again | Verdict::AfterRebalance | Verdict::Refused => {}
             Verdict::Reroute => self.coordinator = None,
-            Verdict::Rejoin => {
+            Verdict::Rejoin | Verdict::Overtaken => {
                 if let Some(identity) = self.identity.take() {
                     let generation_or_epoch = identity.generation_or_epoch;
                     self.events.push_back(Event::Rejoin { failure, generation_or_epoch });

@@ -476,6 +476,66 @@ fn a_dynamic_member_leaves_when_it_closes_unless_it_is_told_to_stay() {
     }
 }
 
+/// The coordinator refuses commits from JoinGroup's answer until the leader has synced.
+#[test]
+fn a_member_that_closes_after_it_has_joined_still_syncs_so_that_it_can_commit() {
+    for is_leader in [false, true] {
+        let mut rig = Rig::cooperative().stable("t-0");
+        rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+        let join = rig.ask(Kind::Join);
+        rig.member.handle_close(Goodbye::Usual, rig.now);
+        assert_eq!(rig.events(), ["revoke t-0"]);
+        rig.answer(&join, if is_leader { elected("m", 2, false) } else { joined("m", 2) });
+        assert_eq!(rig.member.identity().map(|identity| identity.generation_or_epoch), Some(2));
+        if is_leader {
+            assert!(rig.asks().is_empty(), "it does not know the topic that another member reads yet");
+            rig.member.handle_metadata(&cluster(2), rig.now);
+        }
+        let sync = rig.ask(Kind::Sync);
+        let Request::Sync(request) = &sync.request else { panic!("{sync:?}") };
+        assert_eq!((request.generation_id, request.assignments.is_empty()), (2, !is_leader));
+        rig.answer(&sync, synced(ErrorCode::NONE, "t-1"));
+        assert!(rig.events().is_empty(), "it takes nothing any more");
+        assert_eq!(rig.member.state, State::Closing);
+        rig.member.handle_released(rig.now);
+        rig.ask(Kind::Leave);
+    }
+}
+
+#[test]
+fn a_member_that_closes_asks_again_for_the_generation_when_the_answer_was_lost() {
+    let mut rig = Rig::cooperative().stable("t-0");
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    let join = rig.ask(Kind::Join);
+    rig.member.handle_close(Goodbye::Usual, rig.now);
+    rig.member.handle_lost(join.number, &lost(), rig.now);
+    // A refusal says nothing until it is known which generation the group is in.
+    rig.member.handle_commit_refused(ErrorCode::ILLEGAL_GENERATION, 1, rig.now);
+    assert_eq!(rig.events(), ["revoke t-0"]);
+    rig.pass(seconds(1));
+    let join = rig.ask(Kind::Join);
+    rig.answer(&join, joined("m", 2));
+    let sync = rig.ask(Kind::Sync);
+    rig.answer(&sync, synced(ErrorCode::REBALANCE_IN_PROGRESS, ""));
+    assert!(rig.asks().is_empty(), "in the next rebalance commits are taken again");
+    rig.member.handle_commit_refused(ErrorCode::ILLEGAL_GENERATION, 2, rig.now);
+    assert_eq!(rig.events(), ["lost t-0"], "the group has gone on without it");
+}
+
+#[test]
+fn a_commit_that_was_refused_while_join_group_is_under_way_is_no_loss_also_when_the_member_closes() {
+    let mut rig = Rig::cooperative().stable("t-0");
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    let join = rig.ask(Kind::Join);
+    rig.member.handle_close(Goodbye::Usual, rig.now);
+    rig.member.handle_commit_refused(ErrorCode::ILLEGAL_GENERATION, 1, rig.now);
+    assert_eq!(rig.events(), ["revoke t-0"]);
+    rig.answer(&join, joined("m", 2));
+    assert_eq!(rig.member.identity().map(|identity| identity.generation_or_epoch), Some(2));
+    rig.member.handle_commit_refused(ErrorCode::UNKNOWN_MEMBER_ID, 2, rig.now);
+    assert_eq!(rig.events(), ["lost t-0"]);
+}
+
 #[test]
 fn case_98_closing_ends_although_no_coordinator_answers() {
     let mut rig = Rig::eager().stable("t-0");

@@ -197,19 +197,22 @@ impl Lookups {
                 }
                 Err(failure) => failure,
             };
-            let verdict = match failure.code().map(verdict) {
-                Some(Verdict::Rejoin | Verdict::Fenced | Verdict::AfterRebalance) if !sent_as.is_member() => {
-                    Verdict::Refused
-                }
-                // The member has joined again since: the request is made again.
-                Some(Verdict::Rejoin | Verdict::Fenced) if identity != Some(&sent_as) => {
-                    Verdict::AfterRebalance
-                }
-                Some(verdict) => verdict,
-                // The answer leaves the partition out, which does not mean that there is no offset.
-                None if self.retry.may_pass(&failure) => Verdict::Again,
-                None => Verdict::Refused,
-            };
+            let verdict =
+                match failure.code().map(verdict) {
+                    Some(
+                        Verdict::Rejoin | Verdict::Overtaken | Verdict::Fenced | Verdict::AfterRebalance,
+                    ) if !sent_as.is_member() => Verdict::Refused,
+                    // The member has joined again since: the request is made again.
+                    Some(Verdict::Rejoin | Verdict::Overtaken | Verdict::Fenced)
+                        if identity != Some(&sent_as) =>
+                    {
+                        Verdict::AfterRebalance
+                    }
+                    Some(verdict) => verdict,
+                    // The answer leaves the partition out, which does not mean that there is no offset.
+                    None if self.retry.may_pass(&failure) => Verdict::Again,
+                    None => Verdict::Refused,
+                };
             if verdict == Verdict::Refused {
                 self.wanted.remove(&at);
                 heard.found.push_back((at, Err(failure)));

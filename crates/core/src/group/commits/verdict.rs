@@ -13,8 +13,11 @@ pub(super) enum Verdict {
     /// The member may do it once it has the group's newest generation or its own newest epoch. The request is made again
     /// with the identity of that time.
     AfterRebalance,
-    /// The coordinator does not know the member, or knows it with another generation: it has to join again. If it has done so
-    /// since the request went out, the request is made again.
+    /// The generation is over. If the member has joined again and waits for the answer, that brings the generation in which the
+    /// request is made again; until then nobody knows whether the partitions are lost.
+    Overtaken,
+    /// The coordinator does not know the member: it has to join again. If it has done so since the request went out, the request
+    /// is made again.
     Rejoin,
     /// Another instance has the member's `group.instance.id`: it does nothing more.
     Fenced,
@@ -49,8 +52,9 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         // KIP-848: the next heartbeat brings the epoch.
         | ErrorCode::STALE_MEMBER_EPOCH => Verdict::AfterRebalance,
 
-        ErrorCode::ILLEGAL_GENERATION
-        | ErrorCode::UNKNOWN_MEMBER_ID
+        ErrorCode::ILLEGAL_GENERATION => Verdict::Overtaken,
+
+        ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::FENCED_MEMBER_EPOCH
         // From version 9 on, for a member whose group is gone.
         | ErrorCode::GROUP_ID_NOT_FOUND => Verdict::Rejoin,
@@ -81,6 +85,7 @@ mod tests {
             Verdict::Again,
             Verdict::Reroute,
             Verdict::AfterRebalance,
+            Verdict::Overtaken,
             Verdict::Rejoin,
             Verdict::Fenced,
         ];
@@ -110,7 +115,8 @@ Good: NONE
 Again: UNKNOWN_TOPIC_OR_PARTITION, COORDINATOR_LOAD_IN_PROGRESS, UNSTABLE_OFFSET_COMMIT, UNKNOWN_TOPIC_ID
 Reroute: REQUEST_TIMED_OUT, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
 AfterRebalance: REBALANCE_IN_PROGRESS, STALE_MEMBER_EPOCH
-Rejoin: ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND, FENCED_MEMBER_EPOCH
+Overtaken: ILLEGAL_GENERATION
+Rejoin: UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND, FENCED_MEMBER_EPOCH
 Fenced: FENCED_INSTANCE_ID
 ";
 }
