@@ -200,6 +200,11 @@ impl Batch {
             Content::Whole(records) => records.records_from(offset),
             Content::Part(part) => part.opened.records.records_between(part.from, part.until, offset),
         };
+        self.without_finished(records)
+    }
+
+    #[inline]
+    fn without_finished<'a>(&'a self, records: Records<'a>) -> Records<'a> {
         match &self.finished {
             None => records,
             Some(finished) => records.leaving_out(finished),
@@ -351,7 +356,7 @@ impl<'a> RecordViews<'a> {
             Content::Whole(records) => records.records_between(place, None, offset),
             Content::Part(part) => part.opened.records.records_between(place, part.until, offset),
         };
-        Self { batch, records }
+        Self { batch, records: batch.without_finished(records) }
     }
 
     /// How far the iteration has come.

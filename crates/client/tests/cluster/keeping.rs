@@ -99,6 +99,27 @@ async fn a_restart_returns_only_what_was_not_done_at_the_last_commit() {
 }
 
 #[tokio::test]
+async fn a_cursor_leaves_out_what_was_done_also_where_it_goes_on() {
+    let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+    fill(&client, "t", 1, 1_000).await;
+    let mut consumer = manual(&client).await;
+    let mut choose = random(3, 5);
+    let done = work(&mut consumer, 1_000, |offset| offset > 0 && choose(offset)).await;
+    commit(&consumer).await;
+    drop(consumer);
+
+    let mut consumer = manual(&client).await;
+    let mut again = BTreeSet::new();
+    while consumer.position("t", 0).is_none_or(|position| position < 1_000) {
+        let Ok(batch) = timeout(Duration::from_millis(50), consumer.next()).await else { continue };
+        let mut cursor = batch.expect("read").expect("a partition is assigned").share().cursor();
+        while cursor.advance(7, |record| assert!(again.insert(record.offset()))) {}
+    }
+    assert!(again.is_disjoint(&done), "what was done comes again");
+    assert_eq!(again.len() + done.len(), 1_000);
+}
+
+#[tokio::test]
 async fn what_was_done_after_the_last_commit_comes_again_and_the_rest_does_not() {
     let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
     fill(&client, "t", 1, 3_000).await;
