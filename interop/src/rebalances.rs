@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use milena::assignors::{Assignor, CooperativeSticky};
-use milena::{Client, NewTopic, Protocol};
+use milena::assignors::{Assignor, CooperativeSticky, Range};
+use milena::{Client, ConsumerHandle, GroupConsumerBuilder, NewTopic, Protocol};
 use milena_pipeline::{Pipeline, PipelineError, Record, Report as PipelineReport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -24,14 +24,50 @@ pub struct Plan {
     pub changes: usize,
     /// Records per second.
     pub rate: u64,
-    /// KIP-848, or classic and cooperative.
-    pub protocol: Protocol,
+    /// How the members join.
+    pub way: Way,
     /// How long records in work may take when their partition is given up.
     pub drain: Duration,
     /// A third of the changes come in the middle of the rebalance before.
     pub hurries: bool,
     /// Who joins and leaves follows from the seed.
     pub seed: u64,
+}
+
+/// How members of a group share its partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The classic protocol: a member gives everything up before it joins again.
+    Eager,
+    /// The classic protocol: a member gives up only what another one gets.
+    Cooperative,
+    /// The consumer protocol (KIP-848).
+    Consumer,
+}
+
+impl Way {
+    /// The way of this name.
+    ///
+    /// # Errors
+    /// There is no such way.
+    pub fn of(name: &str) -> anyhow::Result<Self> {
+        match name {
+            "eager" => Ok(Self::Eager),
+            "classic" => Ok(Self::Cooperative),
+            "consumer" => Ok(Self::Consumer),
+            other => anyhow::bail!("there is no protocol {other:?}: eager, classic or consumer"),
+        }
+    }
+
+    /// A member of this way.
+    pub fn applied_to(self, consumer: GroupConsumerBuilder) -> GroupConsumerBuilder {
+        let assignor: Arc<dyn Assignor> = match self {
+            Self::Consumer => return consumer.protocol(Protocol::Consumer),
+            Self::Eager => Arc::new(Range),
+            Self::Cooperative => Arc::new(CooperativeSticky),
+        };
+        consumer.protocol(Protocol::Classic).assignors([assignor])
+    }
 }
 
 /// What came of it.
@@ -45,18 +81,6 @@ pub struct Report {
     pub dropped: u64,
 }
 
-/// The protocol of this name.
-///
-/// # Errors
-/// There is no such protocol.
-pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
-    match name {
-        "classic" => Ok(Protocol::Classic),
-        "consumer" => Ok(Protocol::Consumer),
-        other => anyhow::bail!("there is no protocol {other:?}: classic or consumer"),
-    }
-}
-
 const PARTITIONS: i32 = 12;
 const MEMBERS: usize = 3;
 /// No record waits for longer than this.
@@ -65,30 +89,60 @@ const STALL: Duration = Duration::from_secs(60);
 /// What the handlers have seen.
 #[derive(Default)]
 struct Seen {
-    /// How often each record was begun, and was a success.
-    records: Mutex<BTreeMap<(i32, i64), (u32, u32)>>,
+    records: Mutex<BTreeMap<(i32, i64), Fate>>,
     done: AtomicU64,
     dropped: AtomicU64,
+    /// Attempts that began while another member was at the same record.
+    beside: AtomicU64,
+    /// Partitions that were lost, and not given up.
+    lost: AtomicU64,
+}
+
+/// What became of a record.
+#[derive(Debug, Default, Clone, Copy)]
+struct Fate {
+    begun: u32,
+    done: u32,
+    /// How many are at it.
+    in_work: u32,
 }
 
 /// Counts an attempt as dropped unless it came to its end.
 struct Attempt {
     seen: Arc<Seen>,
+    at: (i32, i64),
     is_done: bool,
+}
+
+impl Attempt {
+    fn begin(seen: &Arc<Seen>, record: &Record) -> Self {
+        let at = (record.partition(), record.offset());
+        seen.note(at, |fate| {
+            fate.begun += 1;
+            fate.in_work += 1;
+            if fate.in_work > 1 {
+                seen.beside.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { seen: Arc::clone(seen), at, is_done: false }
+    }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.is_done {
-            self.seen.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.seen.note(self.at, |fate| {
+            fate.in_work -= 1;
+            fate.done += u32::from(self.is_done);
+        });
+        let count = if self.is_done { &self.seen.done } else { &self.seen.dropped };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Seen {
-    fn note(&self, record: &Record, note: impl FnOnce(&mut (u32, u32))) {
+    fn note(&self, at: (i32, i64), note: impl FnOnce(&mut Fate)) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        note(records.entry((record.partition(), record.offset())).or_default());
+        note(records.entry(at).or_default());
     }
 }
 
@@ -102,25 +156,27 @@ struct Member {
 impl Member {
     async fn start(bootstrap: &str, topic: &str, plan: &Plan, seen: &Arc<Seen>) -> anyhow::Result<Self> {
         let client = Client::connect(bootstrap).await?;
-        let mut consumer = client.consumer(topic).subscribe([topic]).protocol(plan.protocol);
-        if plan.protocol == Protocol::Classic {
-            let assignor: Arc<dyn Assignor> = Arc::new(CooperativeSticky);
-            // Members hear of a rebalance with their next heartbeat.
-            consumer = consumer.assignors([assignor]).heartbeat_interval(Duration::from_millis(100));
-        }
+        let consumer = plan.way.applied_to(client.consumer(topic).subscribe([topic]));
+        // Members of the classic protocol hear of a rebalance with their next heartbeat.
+        let consumer = match plan.way {
+            Way::Consumer => consumer,
+            Way::Eager | Way::Cooperative => consumer.heartbeat_interval(Duration::from_millis(100)),
+        };
+        let losing = Arc::clone(seen);
+        let consumer = consumer.on_lost(move |partitions, _: ConsumerHandle| {
+            losing.lost.fetch_add(partitions.len() as u64, Ordering::Relaxed);
+            async {}
+        });
         let (stop, stopped) = oneshot::channel();
         let (seen, done) = (Arc::clone(seen), Arc::<AtomicU64>::default());
         let of_member = Arc::clone(&done);
         let handler = move |record: Record| {
             let (seen, of_member) = (Arc::clone(&seen), Arc::clone(&of_member));
             async move {
-                seen.note(&record, |(begun, _)| *begun += 1);
-                let mut attempt = Attempt { seen: Arc::clone(&seen), is_done: false };
+                let mut attempt = Attempt::begin(&seen, &record);
                 tokio::time::sleep(Duration::from_millis(record.offset().unsigned_abs() % 20)).await;
                 attempt.is_done = true;
-                seen.note(&record, |(_, done)| *done += 1);
                 of_member.fetch_add(1, Ordering::Relaxed);
-                seen.done.fetch_add(1, Ordering::Relaxed);
             }
         };
         let pipeline = Pipeline::new(consumer).concurrency(64).drain(plan.drain);
@@ -130,10 +186,11 @@ impl Member {
         Ok(Self { done, stop, running })
     }
 
-    async fn leave(self) -> anyhow::Result<PipelineReport> {
+    /// Answers with what it left, or with why it did not end well, which is a fault.
+    async fn leave(self) -> anyhow::Result<Result<PipelineReport, PipelineError>> {
         let _ = self.stop.send(());
         let ended = tokio::time::timeout(STALL, self.running).await.context("a member does not end")?;
-        Ok(ended.context("a member panicked")??)
+        ended.context("a member panicked")
     }
 }
 
@@ -154,7 +211,10 @@ pub async fn run(bootstrap: &str, topic: &str, plan: &Plan) -> anyhow::Result<Re
         let slot = random.below(MEMBERS);
         let is_last = members.iter().flatten().count() == 1;
         match members[slot].take() {
-            Some(member) if !is_last => left += member.leave().await?.left.len(),
+            Some(member) if !is_last => match member.leave().await? {
+                Ok(report) => left += report.left.len(),
+                Err(error) => faults.push(format!("change {number}: a member does not leave well: {error}")),
+            },
             taken => {
                 // The last one stays, and another one joins it.
                 let free =
@@ -187,12 +247,22 @@ pub async fn run(bootstrap: &str, topic: &str, plan: &Plan) -> anyhow::Result<Re
     writing.abort();
     let _ = writing.await;
     for member in members.into_iter().flatten() {
-        left += member.leave().await?.left.len();
+        match member.leave().await? {
+            Ok(report) => left += report.left.len(),
+            Err(error) => faults.push(format!("at the end a member does not leave well: {error}")),
+        }
     }
     let records = seen.records.lock().unwrap_or_else(PoisonError::into_inner);
-    let again: u64 = records.values().map(|(begun, _)| u64::from(begun.saturating_sub(1))).sum();
-    let twice = records.values().filter(|(_, done)| *done > 1).count();
+    let again: u64 = records.values().map(|fate| u64::from(fate.begun.saturating_sub(1))).sum();
+    let twice = records.values().filter(|fate| fate.done > 1).count();
     let dropped = seen.dropped.load(Ordering::Relaxed);
+    let (lost, beside) = (seen.lost.load(Ordering::Relaxed), seen.beside.load(Ordering::Relaxed));
+    if lost > 0 {
+        faults.push(format!("members lost {lost} partitions instead of giving them up"));
+    }
+    if beside > 0 {
+        faults.push(format!("{beside} attempts began while another member was at the same record"));
+    }
     if twice > 0 {
         faults.push(format!("{twice} records were processed to their end more than once"));
     }

@@ -2,28 +2,45 @@
 
 use std::time::Duration;
 
-use milena::Protocol;
 use milena_interop::brokers::{Brokers, Setting};
-use milena_interop::rebalances::{self, Plan, Report};
+use milena_interop::rebalances::{self, Plan, Report, Way};
 
-fn rebalances(protocol: Protocol, drain: Duration) -> Report {
-    let brokers =
-        Brokers::start(Setting { heartbeat: Duration::from_millis(100), ..Setting::default() }).unwrap();
-    let plan = Plan { changes: 15, rate: 500, protocol, drain, hurries: false, seed: 3 };
+/// Longer than any record takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn rebalances(way: Way, drain: Duration, hurries: bool) -> Report {
+    let (session, heartbeat) = (Duration::from_secs(45), Duration::from_millis(100));
+    let brokers = Brokers::start(Setting { session, heartbeat, ..Setting::default() }).unwrap();
+    let changes = if hurries { 30 } else { 15 };
+    let plan = Plan { changes, rate: 500, way, drain, hurries, seed: 3 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let report = runtime.block_on(rebalances::run(&brokers.bootstrap(), "rebalances", &plan)).unwrap();
     assert!(report.faults.is_empty(), "{}", report.text);
+    assert!(drain.is_zero() || report.dropped == 0, "{}", report.text);
     report
 }
 
 #[test]
 fn pipelines_of_a_classic_group_that_drain_process_no_record_twice() {
-    let report = rebalances(Protocol::Classic, Duration::from_secs(60));
-    assert_eq!(report.dropped, 0, "{}", report.text);
+    rebalances(Way::Cooperative, LONG, false);
 }
 
 #[test]
 fn pipelines_of_a_group_of_the_consumer_protocol_that_drain_process_no_record_twice() {
-    let report = rebalances(Protocol::Consumer, Duration::from_secs(60));
-    assert_eq!(report.dropped, 0, "{}", report.text);
+    rebalances(Way::Consumer, LONG, false);
+}
+
+#[test]
+fn pipelines_of_an_eager_group_that_drain_process_no_record_twice_also_if_they_leave_within_a_rebalance() {
+    rebalances(Way::Eager, LONG, true);
+}
+
+#[test]
+fn pipelines_of_a_classic_group_that_leave_within_a_rebalance_commit_what_is_done() {
+    rebalances(Way::Cooperative, Duration::ZERO, true);
+}
+
+#[test]
+fn pipelines_of_a_group_of_the_consumer_protocol_that_do_not_drain_repeat_only_what_was_in_work() {
+    rebalances(Way::Consumer, Duration::ZERO, true);
 }

@@ -11,7 +11,7 @@ that were in work when their partition was given up: none if they fit the time t
 cargo test -p milena-interop rebalances
 
   --target WHERE   embedded (default): three nodes in one process; kafka: real Kafka with three brokers
-  --protocol P     consumer for KIP-848 (default), or classic, with the cooperative assignor
+  --protocol P     consumer for KIP-848 (default); classic, with the cooperative assignor; or eager, with the range assignor
   --changes N      members join or leave N times (default 500)
   --rate N         N records are produced per second (default 1000)
   --drain MS       records in work may take MS milliseconds when their partition is given up (default 10000)

@@ -4,16 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::{Arg, ValueExt as _};
-use milena::Protocol;
 use milena_interop::brokers::{Brokers, Setting};
-use milena_interop::rebalances::{self, Plan};
+use milena_interop::rebalances::{self, Plan, Way};
 
 fn main() -> anyhow::Result<ExitCode> {
-    let mut setting = Setting { heartbeat: Duration::from_millis(300), ..Setting::default() };
+    // No member is silent here, so no session has to end, however slow the machine is.
+    let (session, heartbeat) = (Duration::from_secs(45), Duration::from_millis(300));
+    let mut setting = Setting { session, heartbeat, ..Setting::default() };
     let mut plan = Plan {
         changes: 500,
         rate: 1000,
-        protocol: Protocol::Consumer,
+        way: Way::Consumer,
         drain: Duration::from_secs(10),
         hurries: false,
         seed: 0,
@@ -22,7 +23,7 @@ fn main() -> anyhow::Result<ExitCode> {
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Long("target") => setting.is_kafka = args.value()?.parse_with(Setting::is_kafka)?,
-            Arg::Long("protocol") => plan.protocol = args.value()?.parse_with(rebalances::protocol)?,
+            Arg::Long("protocol") => plan.way = args.value()?.parse_with(Way::of)?,
             Arg::Long("changes") => plan.changes = args.value()?.parse()?,
             Arg::Long("rate") => plan.rate = args.value()?.parse()?,
             Arg::Long("drain") => plan.drain = Duration::from_millis(args.value()?.parse()?),
