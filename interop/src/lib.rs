@@ -12,13 +12,15 @@
 //! What producers are told, and what transactions promise, is tested while processes are killed: `kills` kills `brokers`, and
 //! `fates` judges the log; `hops` kills members of groups in a chain, each of which is a `hop`. Java's consumer reads for the judges.
 //!
-//! `soak` runs a pipeline with faults for half an hour, and `rebalances` lets members of pipelines come and go.
+//! `soak` runs a pipeline with faults for half an hour, `rebalances` lets members of pipelines come and go, and `crashes` kills a
+//! pipeline's process again and again.
 //!
 //! `tokens` lets a client log in again and again while it works; `ways` are all the ways to log in.
 
 pub mod brokers;
 pub mod checker;
 pub mod churn;
+pub mod crashes;
 pub mod embedded;
 pub mod fates;
 pub mod group;

@@ -9,6 +9,7 @@ mod churn;
 mod client;
 mod conformance;
 mod console;
+mod crashes;
 mod dead_letters;
 mod franz_go;
 mod group_admin;

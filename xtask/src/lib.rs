@@ -5,6 +5,7 @@ pub mod bench;
 mod cases;
 pub mod chaos;
 pub mod churn;
+pub mod crashes;
 pub mod edges;
 pub mod r#gen;
 pub mod hops;

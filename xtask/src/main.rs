@@ -14,6 +14,7 @@ Usage: cargo xtask COMMAND
   bench            measure Milena and other clients on the same brokers: quick, full, or scenarios by name
   chaos            run the client against three brokers over a faulty network, by seed
   churn            let members of Milena, Java and librdkafka join a group, leave it and be killed, and check what they read
+  crashes          kill a pipeline's process again and again, and judge what it runs again
   kills            kill and restart brokers while producers write, and read the logs back
   hops             kill members of three groups in a chain that processes exactly once, and compare its ends
   rebalances       let members that are pipelines join and leave a group, and count what is processed twice
@@ -46,6 +47,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "bench" => xtask::bench::run(args),
         "chaos" => xtask::chaos::run(args),
         "churn" => xtask::churn::run(args),
+        "crashes" => xtask::crashes::run(args),
         "edges" => xtask::edges::run(args),
         "hops" => xtask::hops::run(args),
         "kills" => xtask::kills::run(args),
