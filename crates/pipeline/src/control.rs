@@ -34,6 +34,11 @@ pub(crate) struct Control {
 
 pub(crate) type OnStall = Box<dyn Fn(&Stall) + Send + Sync>;
 
+/// What one partition may have of this many places.
+pub(crate) fn share_of(places: usize) -> usize {
+    places.saturating_sub((places / 4).max(1)).max(1)
+}
+
 /// What a pipeline has counted since it began.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -149,6 +154,12 @@ impl Control {
         self.concurrency.load(Ordering::Relaxed)
     }
 
+    /// How many records of one partition may be in work while there are others: three quarters of all, and one less than all. So one
+    /// whose handlers hang leaves places to them.
+    pub(crate) fn share(&self) -> usize {
+        share_of(self.concurrency())
+    }
+
     /// Workers have this many partitions from now on.
     pub(crate) fn set_partitions(&self, count: usize) {
         self.partitions.store(count, Ordering::Relaxed);
@@ -165,6 +176,11 @@ impl Control {
 
     pub(crate) fn end_stall(&self, stall: &Arc<Stall>) {
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner).retain(|of| !Arc::ptr_eq(of, stall));
+    }
+
+    /// The number of records in work for longer than the limit.
+    pub(crate) fn stalled(&self) -> usize {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     pub(crate) fn stalls(&self) -> Vec<Stall> {

@@ -14,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Limit {
     max: usize,
+    /// It is never lower, so that a record which hangs leaves a place.
+    min: usize,
     limit: f64,
     base: Option<f64>,
     window: Window,
@@ -56,6 +58,7 @@ impl Limit {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
+            min: max.min(2),
             limit: FIRST.min(max) as f64,
             base: None,
             window: Window::default(),
@@ -66,7 +69,13 @@ impl Limit {
 
     /// The number of records that may be in work.
     pub(crate) fn get(&self) -> usize {
-        (self.limit as usize).clamp(1, self.max)
+        (self.limit as usize).clamp(self.min, self.max)
+    }
+
+    /// The number of records that may be in work while this many of them are in work for longer than they are expected to be. Those
+    /// say nothing about how many others the work has room for, and would leave them no place.
+    pub(crate) fn beside(&self, stalled: usize) -> usize {
+        self.get().saturating_add(stalled).min(self.max)
     }
 
     /// Takes in what a worker has seen. Answers with the limit, if it is another one now.
@@ -95,7 +104,7 @@ impl Limit {
         }
         if window.has_expired {
             // Whatever the others took, these took too long.
-            self.limit = (self.limit * 0.9).max(1.0);
+            self.limit = (self.limit * 0.9).max(self.min as f64);
             return;
         }
         let base = self.base.map_or(average, |base| base.min(average));
@@ -112,7 +121,7 @@ impl Limit {
         } else if waiting > 6.0 * few {
             self.limit -= (waiting - 3.0 * few).min(self.limit / 2.0);
         }
-        self.limit = self.limit.clamp(1.0, self.max as f64);
+        self.limit = self.limit.clamp(self.min as f64, self.max as f64);
         self.windows += 1;
         if self.windows >= MEASURE && self.limit >= 2.0 {
             self.windows = 0;
@@ -184,6 +193,13 @@ mod tests {
             limit.handle(sample, Duration::from_secs(second));
         }
         assert!(limit.get() <= FIRST);
+    }
+
+    #[test]
+    fn records_that_hang_leave_places_to_others() {
+        let mut limit = Limit::new(100);
+        limit.limit = 1.0;
+        assert_eq!((limit.get(), limit.beside(30), limit.beside(1_000)), (2, 32, 100));
     }
 
     #[test]

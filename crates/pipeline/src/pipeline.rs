@@ -10,7 +10,7 @@ use milena::{ConsumerHandle, GroupConsumerBuilder};
 use tokio::task::JoinSet;
 
 use crate::aside::{Aside, Last};
-use crate::control::{Control, OnStall};
+use crate::control::{Control, OnStall, share_of};
 use crate::dead_letters::DeadLetters;
 use crate::error::PipelineError;
 use crate::exactly_once::{self, Parts};
@@ -532,8 +532,7 @@ impl Settings {
             time_limit: self.time_limit,
             report_after: self.report_after,
             waiting_max: self.waiting_max,
-            // What a partition whose handlers hang leaves to the others.
-            lane_running_max: (self.concurrency - self.concurrency / 4).max(1),
+            lane_running_max: share_of(self.concurrency),
         }
     }
 }

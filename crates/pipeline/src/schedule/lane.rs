@@ -44,8 +44,8 @@ pub(super) struct Lane<R> {
     pub(super) turn: u64,
     /// When it is looked at again, because the first record of its queue is due then.
     pub(super) wakes_at: Option<Duration>,
-    /// It has no more records in work, unless its partition is the only one.
-    pub(super) running_max: usize,
+    /// The partition's keys are divided into so many parts, of which it has one.
+    pub(super) parts: usize,
     /// Records that were tried and are not tried again, because the lane was given up.
     pub(super) left: Vec<Item<R>>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Lane<R> {
 pub(super) type Place = (usize, u64, LaneId);
 
 impl<R> Lane<R> {
-    pub(super) fn new(turn: u64, running_max: usize) -> Self {
+    pub(super) fn new(turn: u64, parts: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             freed: VecDeque::new(),
@@ -68,9 +68,14 @@ impl<R> Lane<R> {
             place: None,
             turn,
             wakes_at: None,
-            running_max,
+            parts,
             left: Vec::new(),
         }
+    }
+
+    /// It has no more records in work, unless its partition is the only one.
+    pub(super) fn running_max(&self, terms: &Terms) -> usize {
+        (terms.lane_running_max / self.parts.max(1)).max(1)
     }
 
     /// Whether it may read on: what waits, for whatever, takes memory.

@@ -127,6 +127,9 @@ pub(crate) struct Schedule<R> {
     turn: u64,
     /// Records that the lane whose turn it is has started.
     started: u32,
+    /// A lane that may start something although others have fewer records in work, and how many the last such lane had.
+    visitor: Option<LaneId>,
+    visited: usize,
     /// Jobs that are tried again, by when.
     delayed: BinaryHeap<Reverse<(Duration, JobId)>>,
     /// Jobs by the end of their time limit, and by the reporting limit. All have the same limits, so these are in order.
@@ -157,6 +160,8 @@ impl<R> Schedule<R> {
             startable: BTreeSet::new(),
             turn: 0,
             started: 0,
+            visitor: None,
+            visited: 0,
             delayed: BinaryHeap::new(),
             limits: VecDeque::new(),
             reports: VecDeque::new(),
@@ -171,8 +176,7 @@ impl<R> Schedule<R> {
     pub(crate) fn handle_assigned(&mut self, parts: usize) -> LaneId {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
-        let running_max = (self.terms.lane_running_max / parts.max(1)).max(1);
-        self.lanes.insert(id, Lane::new(self.turn, running_max));
+        self.lanes.insert(id, Lane::new(self.turn, parts));
         id
     }
 
@@ -180,9 +184,15 @@ impl<R> Schedule<R> {
     pub(crate) fn handle_alone(&mut self, is_alone: bool) {
         if self.is_alone != is_alone {
             self.is_alone = is_alone;
-            for id in self.lanes.keys().copied().collect::<Vec<_>>() {
-                self.list(id);
-            }
+            self.list_all();
+        }
+    }
+
+    /// Changes how many records one partition may have in work while the pipeline has others.
+    pub(crate) fn handle_share(&mut self, lane_running_max: usize) {
+        if self.terms.lane_running_max != lane_running_max {
+            self.terms.lane_running_max = lane_running_max;
+            self.list_all();
         }
     }
 
@@ -199,6 +209,7 @@ impl<R> Schedule<R> {
         loop {
             let (_, _, id) = self.first()?;
             if let Some(job) = self.start(id, now) {
+                self.end_visit(id);
                 return Some(job);
             }
             self.list(id);
@@ -221,6 +232,8 @@ impl<R> Schedule<R> {
         if !is_usual || (of.is_busy && !is_by_key) {
             return None;
         }
+        let mut stopped = None;
+        let started = self.started;
         for _ in 0..count {
             let Some(item) = of.queue.front().filter(|item| item.due <= self.now) else { break };
             // The shard of a record in work is taken. It waits in the way of `poll_start`.
@@ -235,13 +248,17 @@ impl<R> Schedule<R> {
             self.started += 1;
             let item = of.queue.pop_front().expect("it was looked at");
             if let Some(outcome) = outcome {
-                return Some((Job::first(item, id, now, false), outcome));
+                stopped = Some((Job::first(item, id, now, false), outcome));
+                break;
             }
         }
         if of.queue.is_empty() {
             self.list(id);
         }
-        None
+        if self.started > started {
+            self.end_visit(id);
+        }
+        stopped
     }
 
     /// Whether [`poll_start`](Self::poll_start) has something to start now.
@@ -470,13 +487,44 @@ impl<R> Schedule<R> {
     /// The lane whose turn it is.
     fn first(&mut self) -> Option<Place> {
         if self.started >= TURN {
-            let (_, _, id) = *self.startable.first()?;
+            let (least, _, id) = *self.startable.first()?;
             self.started = 0;
-            self.turn += 1;
-            self.lanes.get_mut(&id).expect("a lane that is listed is there").turn = self.turn;
+            self.end_turn(id);
+            self.visitor = self.next_visitor(least);
+        }
+        let visitor = self.visitor.and_then(|id| self.lanes.get(&id)?.place);
+        visitor.or_else(|| self.startable.first().copied())
+    }
+
+    /// A lane that has more records in work than those whose turn it is by that. One whose records end at once has none in work, and
+    /// would always be first.
+    fn next_visitor(&mut self, least: usize) -> Option<LaneId> {
+        let above = |running: usize| (running + 1, 0, LaneId(0));
+        // From the one with fewest to the one with most, and again: else one that holds on to few would always be the one.
+        let next = self.startable.range(above(least.max(self.visited))..).next();
+        let (running, _, id) = *next.or_else(|| self.startable.range(above(least)..).next())?;
+        self.visited = running;
+        Some(id)
+    }
+
+    /// A lane has started something. If it was a visitor, it is not any more.
+    fn end_visit(&mut self, id: LaneId) {
+        if self.visitor == Some(id) {
+            self.visitor = None;
+            self.end_turn(id);
+        }
+    }
+
+    fn end_turn(&mut self, id: LaneId) {
+        self.turn += 1;
+        self.lanes.get_mut(&id).expect("a lane that is listed is there").turn = self.turn;
+        self.list(id);
+    }
+
+    fn list_all(&mut self) {
+        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.list(id);
         }
-        self.startable.first().copied()
     }
 
     /// A record of this lane that may start.
@@ -600,7 +648,7 @@ impl<R> Schedule<R> {
             of.wakes_at = Some(due);
             self.dues.push(Reverse((due, id)));
         }
-        let may_run = self.is_alone || of.running < of.running_max;
+        let may_run = self.is_alone || of.running < of.running_max(&self.terms);
         let place = (has_record && may_run).then_some((of.running, of.turn, id));
         if of.place == place {
             return;

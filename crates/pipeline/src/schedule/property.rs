@@ -1,9 +1,10 @@
 //! Random schedules: whatever records do and whenever partitions come and go, none is skipped, none is in work twice, and the
-//! order holds, also when several workers have a part of a partition's keys each.
+//! order holds, also when several workers have a part of a partition's keys each, and when records are processed in groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::gather::{Gather, Together};
 
 /// A small generator, so that a seed gives the same schedule everywhere (splitmix64).
 struct Dice(u64);
@@ -41,9 +42,9 @@ struct Partition {
     /// Offsets that are done, as the consumer's ledger has them.
     done: BTreeSet<i64>,
     committed: i64,
-    /// The last offset that was started of each key since the partition was assigned, unless it was another attempt.
-    last: BTreeMap<u64, i64>,
-    /// How often each record was tried since then.
+    /// The committed offset when it was assigned.
+    assigned: i64,
+    /// How often each record was tried since it was assigned.
     calls: BTreeMap<i64, u32>,
 }
 
@@ -60,16 +61,34 @@ const BATCH: usize = 3;
 /// A job of one of the workers.
 type Id = (usize, JobId);
 
+/// What a handler is called with: a record, or a group of them.
+type Unit = Vec<Item<Of>>;
+
+/// A unit of work, as workers make them.
+fn unit(records: Vec<Item<Of>>, shard: u64) -> Item<Unit> {
+    let (from, end) = (records[0].from, records[0].end);
+    let due = records.iter().map(|item| item.due).max().unwrap_or_default();
+    Item { record: records, shard, from, end, due }
+}
+
+fn records(of: &[Item<Of>]) -> Vec<Of> {
+    of.iter().map(|item| item.record).collect()
+}
+
 struct World {
     dice: Dice,
     terms: Terms,
     now: Duration,
-    workers: Vec<Schedule<Of>>,
+    workers: Vec<Schedule<Unit>>,
+    /// The groups of each worker that are not full, if records are processed in groups.
+    gathers: Vec<Gather<Of>>,
     partitions: Vec<Partition>,
-    running: BTreeMap<Id, Of>,
+    running: BTreeMap<Id, Vec<Of>>,
     aside: BTreeMap<Id, Of>,
-    /// Records that are tried again.
-    delayed: BTreeSet<(usize, i64)>,
+    /// Records that are tried again, and not before this time.
+    delayed: BTreeMap<(usize, i64), Duration>,
+    /// Numbers of jobs that have ended.
+    past: Vec<Id>,
     /// Records at which the pipeline was to stop.
     left: Vec<Of>,
 }
@@ -93,15 +112,24 @@ impl World {
         };
         let count = 1 + partition().log.len() % 3;
         let partitions = (0..count).map(|_| partition()).collect();
-        let workers = (0..=dice.roll(3)).map(|_| Schedule::new(terms)).collect();
+        let workers: Vec<_> = (0..=dice.roll(3)).map(|_| Schedule::new(terms)).collect();
+        let mut gathers = Vec::new();
+        if dice.roll(2) == 0 {
+            let together = Together::up_to(1 + dice.roll(4) as usize);
+            let together = together.within(Duration::from_millis(dice.roll(30)));
+            let together = if dice.roll(2) == 0 { together.by_key() } else { together };
+            gathers.extend(workers.iter().map(|_| Gather::new(together, order)));
+        }
         Self {
             terms,
             now: Duration::ZERO,
             workers,
+            gathers,
             partitions,
             running: BTreeMap::new(),
             aside: BTreeMap::new(),
-            delayed: BTreeSet::new(),
+            delayed: BTreeMap::new(),
+            past: Vec::new(),
             left: Vec::new(),
             dice,
         }
@@ -123,17 +151,26 @@ impl World {
             10 => {
                 self.now += Duration::from_millis(self.dice.roll(20));
                 self.expire();
+                self.end_groups();
             }
             11 => {
                 let is_alone = self.dice.roll(2) == 0;
                 self.workers.iter_mut().for_each(|worker| worker.handle_alone(is_alone));
+                if self.dice.roll(3) == 0 {
+                    self.terms.lane_running_max = 1 + self.dice.roll(4) as usize;
+                    let share = self.terms.lane_running_max;
+                    self.workers.iter_mut().for_each(|worker| worker.handle_share(share));
+                }
             }
             12 if self.dice.roll(4) == 0 => {
                 let index = self.partition();
                 self.revoke(index);
             }
             12 => self.end_revoked(),
-            _ => self.commit(),
+            _ => {
+                self.commit();
+                self.tell_late();
+            }
         }
         self.check();
     }
@@ -156,8 +193,8 @@ impl World {
         let of = &mut self.partitions[index];
         of.lanes = lanes;
         of.position = vec![of.committed as usize; count];
-        of.last.clear();
         of.calls.clear();
+        of.assigned = of.committed;
     }
 
     /// One of a partition's workers reads its next batch, which has the same offsets for all of them.
@@ -179,12 +216,14 @@ impl World {
         for offset in batch {
             let Some(key) = of.log[offset] else { continue };
             let offset = offset as i64;
-            let shard = if self.terms.order == Order::None { offset as u64 } else { key };
+            // Two keys of four may be in one group.
+            let of_key = key % 2 + key / 2 * 64;
+            let shard = if self.terms.order == Order::None { offset as u64 } else { of_key };
             let is_mine = shard % of.lanes.len() as u64 == part as u64;
             // What the ledger knew to be done is not delivered again.
             if is_mine && !of.done.contains(&offset) {
                 let record = Of { partition: index, offset, key, due };
-                items.push(Item { record, shard: key, from, end: offset + 1, due });
+                items.push(Item { record, shard, from, end: offset + 1, due });
             }
             from = offset + 1;
         }
@@ -193,22 +232,42 @@ impl World {
             of.done.extend(from..end as i64);
         }
         let (worker, lane) = of.lanes[part];
-        self.workers[worker].handle_records(lane, items);
+        let Some(gather) = self.gathers.get_mut(worker) else {
+            let units = items.into_iter().map(|item| {
+                let shard = item.shard;
+                unit(vec![item], shard)
+            });
+            return self.workers[worker].handle_records(lane, units);
+        };
+        for item in items {
+            if let Some((bucket, records)) = gather.handle(lane, item, self.now) {
+                self.workers[worker].handle_records(lane, [unit(records, bucket)]);
+            }
+        }
+    }
+
+    /// Groups that have waited for long enough may start.
+    fn end_groups(&mut self) {
+        for (gather, worker) in self.gathers.iter_mut().zip(&mut self.workers) {
+            while let Some((lane, bucket, records)) = gather.poll(self.now) {
+                worker.handle_records(lane, [unit(records, bucket)]);
+            }
+        }
     }
 
     fn start(&mut self, worker: usize) {
         let is_startable = self.workers[worker].is_startable(self.now);
         let Some(job) = self.workers[worker].poll_start(self.now) else { return };
         assert!(is_startable);
-        self.check_start(worker, job.lane, job.item.record, Some(&job));
+        self.check_start(worker, job.lane, &records(&job.item.record), Some(&job));
         if job.is_again && self.dice.roll(4) == 0 {
             // It is not admitted yet.
-            self.take_back(job.item.record);
+            self.take_back(&records(&job.item.record));
             return self.again(worker, job, Verdict::Postponed);
         }
         if self.dice.roll(4) == 0 {
             let item = self.workers[worker].handle_done(job);
-            return self.finish(&item);
+            return self.finish(&item.record);
         }
         self.go_on(worker, job);
     }
@@ -221,9 +280,9 @@ impl World {
             if self.dice.roll(5) == 0 {
                 return Attempt::NotMade;
             }
-            self.check_start(worker, lane, item.record, None);
+            self.check_start(worker, lane, &records(&item.record), None);
             if self.dice.roll(3) > 0 {
-                self.finish(item);
+                self.finish(&item.record);
                 return Attempt::Ended;
             }
             Attempt::Other(())
@@ -235,11 +294,12 @@ impl World {
     }
 
     /// The first look at an attempt did not show a success.
-    fn go_on(&mut self, worker: usize, job: Job<Of>) {
+    fn go_on(&mut self, worker: usize, job: Job<Unit>) {
         if self.dice.roll(3) == 0 {
             return self.fail(worker, job);
         }
-        let (of, parts) = (job.item.record, self.partitions[job.item.record.partition].lanes.len());
+        let of = records(&job.item.record);
+        let parts = self.partitions[of[0].partition].lanes.len();
         let lane = &self.workers[worker].lanes[&job.lane];
         let most = (self.terms.lane_running_max / parts).max(1);
         assert!(self.workers[worker].is_alone || lane.running < most, "{} of one lane", lane.running);
@@ -247,72 +307,89 @@ impl World {
         assert!(self.running.insert((worker, id), of).is_none());
     }
 
-    /// A record starts; `job` is known unless it is the first attempt at it.
-    fn check_start(&mut self, worker: usize, lane: LaneId, of: Of, job: Option<&Job<Of>>) {
-        let partition = &self.partitions[of.partition];
-        assert!(
-            partition.lanes.contains(&(worker, lane)) && !partition.is_revoked,
-            "a record of a partition that was given up"
-        );
-        assert!(of.due <= self.now, "{of:?} starts at {:?}", self.now);
-        let same = |other: &&Of| match self.terms.order {
-            Order::Key => (other.partition, other.key) == (of.partition, of.key),
-            Order::Partition => other.partition == of.partition,
-            Order::None => (other.partition, other.offset) == (of.partition, of.offset),
-        };
-        let mut in_work = self.running.values().chain(self.aside.values()).chain(&self.left);
-        assert!(!in_work.any(|other| same(&other)), "{of:?} starts beside one that it has to wait for");
-        for (partition, offset) in &self.delayed {
-            let key = self.partitions[*partition].log[*offset as usize].expect("it is a record");
-            let other = Of { partition: *partition, offset: *offset, key, due: of.due };
-            assert!(other == of || !same(&&other), "{of:?} overtakes {other:?}, which is tried again");
-        }
-        let partition = &mut self.partitions[of.partition];
-        let calls = partition.calls.entry(of.offset).or_default();
-        *calls += 1;
-        assert_eq!(job.map_or(1, Job::attempt), *calls, "the number of the attempt");
-        if job.is_some_and(|job| job.is_again) {
-            assert!(self.delayed.remove(&(of.partition, of.offset)), "another attempt that nobody asked for");
-        } else {
+    /// Records start; `job` is known unless it is the first attempt at them.
+    fn check_start(&mut self, worker: usize, lane: LaneId, unit: &[Of], job: Option<&Job<Unit>>) {
+        let is_again = job.is_some_and(|job| job.is_again);
+        for (index, of) in unit.iter().enumerate() {
+            let partition = &self.partitions[of.partition];
+            assert!(
+                partition.lanes.contains(&(worker, lane)) && !partition.is_revoked,
+                "a record of a partition that was given up"
+            );
+            assert!(of.due <= self.now, "{of:?} starts at {:?}", self.now);
             assert!(!partition.done.contains(&of.offset), "{of:?} is done and starts again");
-            let key = if self.terms.order == Order::Partition { 0 } else { of.key };
+            let same = |other: &Of| match self.terms.order {
+                Order::Key => (other.partition, other.key) == (of.partition, of.key),
+                Order::Partition => other.partition == of.partition,
+                Order::None => (other.partition, other.offset) == (of.partition, of.offset),
+            };
+            let mut in_work = self.running.values().flatten().chain(self.aside.values()).chain(&self.left);
+            assert!(!in_work.any(same), "{of:?} starts beside one that it has to wait for");
             if self.terms.order != Order::None {
-                let last = partition.last.insert(key, of.offset);
-                assert!(last.is_none_or(|last| last < of.offset), "{of:?} starts after {last:?}");
+                let earlier = (partition.assigned..of.offset).filter(|offset| {
+                    let key = partition.log[*offset as usize];
+                    key.is_some_and(|key| same(&Of { offset: *offset, key, ..*of }))
+                });
+                for earlier in earlier {
+                    let is_before_it = unit[..index].iter().any(|other| other.offset == earlier);
+                    assert!(
+                        is_before_it || partition.done.contains(&earlier),
+                        "{of:?} starts before {earlier} is finished"
+                    );
+                }
             }
+            let not_before = self.delayed.remove(&(of.partition, of.offset));
+            assert!(not_before.is_none_or(|at| at <= self.now), "{of:?} is tried again too early");
+            assert_eq!(not_before.is_some(), is_again, "another attempt at {of:?} that nobody asked for");
+            let calls = self.partitions[of.partition].calls.entry(of.offset).or_default();
+            *calls += 1;
+            assert_eq!(job.map_or(1, Job::attempt), *calls, "the number of the attempt");
         }
     }
 
     /// What was begun does not count as an attempt.
-    fn take_back(&mut self, of: Of) {
-        *self.partitions[of.partition].calls.get_mut(&of.offset).expect("it was tried") -= 1;
-    }
-
-    fn again(&mut self, worker: usize, job: Job<Of>, verdict: impl Fn(Duration) -> Verdict) {
-        let of = job.item.record;
-        let delay = Duration::from_millis(self.dice.roll(30));
-        self.workers[worker].handle_failed(job, verdict(delay), self.now);
-        if self.partitions[of.partition].is_revoked {
-            self.left.push(of);
-        } else {
-            self.delayed.insert((of.partition, of.offset));
+    fn take_back(&mut self, of: &[Of]) {
+        for of in of {
+            *self.partitions[of.partition].calls.get_mut(&of.offset).expect("it was tried") -= 1;
         }
     }
 
-    fn fail(&mut self, worker: usize, job: Job<Of>) {
-        let of = job.item.record;
+    fn again(&mut self, worker: usize, job: Job<Unit>, verdict: impl Fn(Duration) -> Verdict) {
+        let of = records(&job.item.record);
+        let delay = Duration::from_millis(self.dice.roll(30));
+        self.workers[worker].handle_failed(job, verdict(delay), self.now);
+        if self.partitions[of[0].partition].is_revoked {
+            self.left.extend(of);
+        } else {
+            let at = self.now + delay;
+            self.delayed.extend(of.iter().map(|of| ((of.partition, of.offset), at)));
+        }
+    }
+
+    fn fail(&mut self, worker: usize, job: Job<Unit>) {
+        let of = records(&job.item.record);
         match self.dice.roll(9) {
-            0..3 => {
-                let id = self.workers[worker].handle_failed(job, Verdict::Aside, self.now).expect("a number");
-                self.aside.insert((worker, id), of);
-            }
             3 if self.dice.roll(4) == 0 => {
                 assert!(self.workers[worker].handle_failed(job, Verdict::Left, self.now).is_none());
-                self.left.push(of);
+                self.left.extend(of);
             }
             4 => {
-                self.take_back(of);
+                self.take_back(&of);
                 self.again(worker, job, Verdict::Postponed);
+            }
+            // One of a group may be bad: its records are tried one by one, as if they had not been tried.
+            _ if of.len() > 1 => {
+                self.take_back(&of);
+                let alone = job.item.record.iter().map(|item| unit(vec![item.clone()], job.item.shard));
+                let alone = alone.collect();
+                self.workers[worker].handle_split(job, alone);
+                if self.partitions[of[0].partition].is_revoked {
+                    self.left.extend(of);
+                }
+            }
+            0..3 => {
+                let id = self.workers[worker].handle_failed(job, Verdict::Aside, self.now).expect("a number");
+                self.aside.insert((worker, id), of[0]);
             }
             _ => self.again(worker, job, |delay| Verdict::Again(delay, Failure::retriable("again"))),
         }
@@ -321,21 +398,33 @@ impl World {
     fn end(&mut self) {
         let Some(id) = self.any(|world| world.running.keys().copied().collect()) else { return };
         self.running.remove(&id);
+        self.past.push(id);
         let (worker, id) = id;
         let job = self.workers[worker].handle_ended(id).expect("a running job has ended");
         if self.dice.roll(3) > 0 {
             let item = self.workers[worker].handle_done(job);
-            self.finish(&item);
+            self.finish(&item.record);
         } else {
             self.fail(worker, job);
+        }
+    }
+
+    /// What is told late, or of the wrong thing, changes nothing.
+    fn tell_late(&mut self) {
+        for (worker, id) in self.past.iter().chain(self.aside.keys()) {
+            assert!(self.workers[*worker].handle_ended(*id).is_none(), "an attempt ends twice");
+        }
+        for (worker, id) in self.past.iter().chain(self.running.keys()) {
+            assert!(self.workers[*worker].handle_settled(*id).is_none(), "a record is settled twice");
         }
     }
 
     fn settle(&mut self) {
         let Some(id) = self.any(|world| world.aside.keys().copied().collect()) else { return };
         self.aside.remove(&id);
+        self.past.push(id);
         let item = self.workers[id.0].handle_settled(id.1).expect("it was put aside");
-        self.finish(&item);
+        self.finish(&item.record);
     }
 
     fn expire(&mut self) {
@@ -345,6 +434,7 @@ impl World {
                 assert!(self.running.contains_key(&(worker, id)), "{overdue:?} is not running");
                 if matches!(overdue, Overdue::Expired(_)) {
                     self.running.remove(&(worker, id));
+                    self.past.push((worker, id));
                     let job = self.workers[worker].handle_ended(id).expect("it is running");
                     self.fail(worker, job);
                 }
@@ -363,14 +453,17 @@ impl World {
         of.is_revoked = true;
         for (worker, lane) in of.lanes.clone() {
             self.workers[worker].handle_revoked(lane);
+            if let Some(gather) = self.gathers.get_mut(worker) {
+                gather.forget(lane);
+            }
         }
-        for (partition, offset) in &self.delayed {
+        for (partition, offset) in self.delayed.keys() {
             let key = self.partitions[*partition].log[*offset as usize].expect("it is a record");
             if *partition == index {
                 self.left.push(Of { partition: index, offset: *offset, key, due: Duration::ZERO });
             }
         }
-        self.delayed.retain(|(partition, _)| *partition != index);
+        self.delayed.retain(|(partition, _), _| *partition != index);
     }
 
     /// A partition that was revoked is drained and committed, or its time is over, or it is lost, or the program has crashed.
@@ -379,7 +472,7 @@ impl World {
         if !self.partitions[index].is_revoked {
             return;
         }
-        let in_work = self.running.values().chain(self.aside.values());
+        let in_work = self.running.values().flatten().chain(self.aside.values());
         let is_drained = !in_work.clone().any(|of| of.partition == index);
         let mut expected: Vec<i64> =
             in_work.chain(&self.left).filter(|of| of.partition == index).map(|of| of.offset).collect();
@@ -391,14 +484,18 @@ impl World {
         for (worker, lane) in lanes {
             let gone = self.workers[worker].handle_gone(lane);
             for id in gone.running {
-                assert!(self.running.remove(&(worker, id)).is_some_and(|of| of.partition == index));
+                assert!(self.running.remove(&(worker, id)).is_some_and(|of| of[0].partition == index));
+                self.past.push((worker, id));
             }
-            left.extend(gone.left.iter().map(|of| of.record.offset));
+            left.extend(gone.left.iter().flat_map(|of| &of.record).map(|of| of.record.offset));
         }
         left.sort_unstable();
         expected.sort_unstable();
         assert_eq!(left, expected, "what was tried and left");
-        assert!(self.running.values().all(|of| of.partition != index), "a future that nobody drops");
+        assert!(
+            self.running.values().flatten().all(|of| of.partition != index),
+            "a future that nobody drops"
+        );
         self.aside.retain(|_, of| of.partition != index);
         self.left.retain(|of| of.partition != index);
         of.is_revoked = false;
@@ -417,23 +514,25 @@ impl World {
         }
     }
 
-    fn finish(&mut self, item: &Item<Of>) {
-        let of = &mut self.partitions[item.record.partition];
-        assert!(!of.lanes.is_empty());
-        for hole in item.from..item.end - 1 {
-            // An earlier owner may have marked the records between.
-            let is_mine = of.log[hole as usize].is_some() && !of.done.contains(&hole);
-            assert!(!is_mine, "{hole} is finished with {:?}", item.record);
-            of.done.insert(hole);
+    fn finish(&mut self, unit: &[Item<Of>]) {
+        for item in unit {
+            let of = &mut self.partitions[item.record.partition];
+            assert!(!of.lanes.is_empty());
+            for hole in item.from..item.end - 1 {
+                // An earlier owner may have marked the records between.
+                let is_mine = of.log[hole as usize].is_some() && !of.done.contains(&hole);
+                assert!(!is_mine, "{hole} is finished with {:?}", item.record);
+                of.done.insert(hole);
+            }
+            assert!(of.done.insert(item.end - 1), "{:?} is finished twice", item.record);
         }
-        assert!(of.done.insert(item.end - 1), "{:?} is finished twice", item.record);
     }
 
     fn check(&self) {
         let running: usize = self.workers.iter().map(Schedule::running).sum();
         assert_eq!(running, self.running.len());
         for (index, of) in self.partitions.iter().enumerate() {
-            let in_work = self.running.values().chain(self.aside.values());
+            let in_work = self.running.values().flatten().chain(self.aside.values());
             for of_work in in_work.filter(|of_work| of_work.partition == index) {
                 assert!(of.committed <= of_work.offset, "{of_work:?} is in work and committed");
             }
@@ -455,26 +554,27 @@ impl World {
             }
             self.feed();
             self.now += Duration::from_millis(40);
+            self.end_groups();
             for worker in 0..self.workers.len() {
                 while let Some(job) = self.workers[worker].poll_start(self.now) {
-                    let of = job.item.record;
-                    self.delayed.remove(&(of.partition, of.offset));
+                    self.check_start(worker, job.lane, &records(&job.item.record), Some(&job));
                     let item = self.workers[worker].handle_done(job);
-                    self.finish(&item);
+                    self.finish(&item.record);
                 }
             }
             for (worker, id) in std::mem::take(&mut self.running).into_keys() {
                 let job = self.workers[worker].handle_ended(id).expect("it is running");
                 let item = self.workers[worker].handle_done(job);
-                self.finish(&item);
+                self.finish(&item.record);
             }
             for (worker, id) in std::mem::take(&mut self.aside).into_keys() {
                 let item = self.workers[worker].handle_settled(id).expect("it was put aside");
-                self.finish(&item);
+                self.finish(&item.record);
             }
             let is_read = |of: &Partition| of.position.iter().all(|position| *position == of.log.len());
-            let is_idle = |of: &Schedule<Of>| of.startable.is_empty() && of.dues.is_empty();
+            let is_idle = |of: &Schedule<Unit>| of.startable.is_empty() && of.dues.is_empty();
             let is_idle = self.delayed.is_empty() && self.workers.iter().all(is_idle);
+            let is_idle = is_idle && self.gathers.iter_mut().all(|of| of.poll_timeout().is_none());
             if is_idle && self.partitions.iter().all(|of| !of.is_revoked && is_read(of)) {
                 let lowest: Vec<_> = self.partitions.iter().map(Partition::lowest).collect();
                 let ends: Vec<_> = self.partitions.iter().map(|of| of.log.len() as i64).collect();

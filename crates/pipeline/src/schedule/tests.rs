@@ -238,6 +238,42 @@ fn a_lane_whose_records_stay_in_work_leaves_room_for_others() {
 }
 
 #[test]
+fn records_that_take_long_get_their_places_beside_endless_ones_that_end_at_once() {
+    let mut schedule = Schedule::new(terms(Order::None));
+    let [instant, stuck, slow] = [(); 3].map(|()| schedule.handle_assigned(1));
+    schedule.handle_records(instant, items(&[0; 20_000]));
+    // It has one record in work that does not end, and others that end at once.
+    schedule.handle_records(stuck, items(&[0; 1_000]));
+    schedule.handle_records(slow, items(&[0; 100]));
+    let stays = |job: &Job<i64>, running: usize| job.lane == slow || (job.lane == stuck && running == 0);
+    for _ in 0..20_000 {
+        let Some(job) = schedule.poll_start(Duration::ZERO) else { break };
+        if stays(&job, schedule.lanes[&job.lane].running) {
+            schedule.handle_pending(job, Duration::ZERO);
+        } else {
+            schedule.handle_done(job);
+        }
+    }
+    assert!(schedule.unstarted(instant) > 0);
+    assert_eq!(schedule.lanes[&slow].running, 8, "all that it may have");
+}
+
+#[test]
+fn a_share_that_shrinks_keeps_a_lane_from_taking_more() {
+    let mut schedule = Schedule::new(terms(Order::None));
+    let lane = schedule.handle_assigned(1);
+    schedule.handle_records(lane, items(&[0; 100]));
+    schedule.handle_share(3);
+    let started = start_all(&mut schedule, Duration::ZERO);
+    assert_eq!(started.len(), 3);
+    schedule.handle_share(1);
+    done(&mut schedule, started[0].1);
+    assert!(!schedule.is_startable(Duration::ZERO));
+    schedule.handle_share(5);
+    assert_eq!(start_all(&mut schedule, Duration::ZERO).len(), 3);
+}
+
+#[test]
 fn the_workers_of_a_divided_partition_have_together_what_one_may_have() {
     let mut schedule = Schedule::new(terms(Order::None));
     let (half, many) = (schedule.handle_assigned(2), schedule.handle_assigned(100));

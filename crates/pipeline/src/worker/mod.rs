@@ -289,6 +289,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
     /// Starts what may start. Answers whether there is more.
     fn start_all(&mut self, context: &mut Context<'_>, began: Duration) -> bool {
         self.schedule.handle_alone(self.common.control.is_alone());
+        self.schedule.handle_share(self.common.control.share());
         let (mut now, mut looked_at) = (began, 0);
         for _ in 0..TURN {
             let started = self.tally.records + self.tally.retries;
@@ -439,12 +440,25 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
     fn adjust(&mut self, now: Duration) {
         let sample = std::mem::take(&mut self.sample);
         let Some(limit) = self.common.limit.as_ref().filter(|_| sample.count > 0) else { return };
-        let running = self.permits.out().saturating_sub(self.idle_permits);
-        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(records) = limit.handle(Sample { running, ..sample }, now) {
-            self.permits.set_limit(records);
-            self.common.control.set_concurrency(records);
+        let stalled = self.common.control.stalled();
+        let running = self.permits.out().saturating_sub(self.idle_permits).saturating_sub(stalled);
+        let changed = {
+            let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+            limit.handle(Sample { running, ..sample }, now)
+        };
+        if changed.is_some() {
+            self.set_limit();
         }
+    }
+
+    /// The number of places, if it is found, is what was found and those of records that hang.
+    fn set_limit(&self) {
+        let Some(limit) = &self.common.limit else { return };
+        let limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = limit.beside(self.common.control.stalled());
+        // Under the lock: of two workers the one that came later sets it later.
+        self.permits.set_limit(records);
+        self.common.control.set_concurrency(records);
     }
 
     fn settle(&mut self, job: Job<U>, result: Result<(), Failure>, now: Duration) {
@@ -581,11 +595,13 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         }
         control.begin_stall(&stall);
         self.stalls.insert(id, stall);
+        self.set_limit();
     }
 
     fn end_stall(&mut self, id: JobId) {
         if let Some(stall) = self.stalls.remove(&id) {
             self.common.control.end_stall(&stall);
+            self.set_limit();
         }
     }
 

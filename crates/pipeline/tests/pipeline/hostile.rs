@@ -8,7 +8,7 @@ use std::time::Duration;
 use milena_pipeline::{Failure, Order, Pipeline, Record, RecordService, Retry, service};
 use tower_service::Service;
 
-use crate::world::{Counter, LIMIT, World};
+use crate::world::{Counter, LIMIT, World, until};
 
 fn pipeline(world: &World) -> Pipeline {
     Pipeline::new(world.client.consumer("billing").subscribe(["orders"])).drain(Duration::from_millis(10))
@@ -277,4 +277,36 @@ async fn a_worker_without_a_record_to_start_keeps_no_place_of_a_service() {
     let place = Arc::new(AtomicUsize::new(0));
     let service = OnePlace { service: service(handler), place, has_place: false };
     pipeline(&world).workers(2).run(service, stop).await.expect("succeeds");
+}
+
+/// One partition's handlers hang, for as long as the others have records.
+#[tokio::test]
+async fn a_partition_that_hangs_leaves_places_to_others_also_if_their_number_is_found() {
+    let world = World::new(4).await;
+    world.write(800, |number| (Some(number.to_string()), number as i32 % 4)).await;
+    let (others, release) = (Counter::new(), tokio_util::sync::CancellationToken::new());
+    let handler = {
+        let (others, release) = (others.clone(), release.clone());
+        move |record: Record| {
+            let (others, release) = (others.clone(), release.clone());
+            async move {
+                if record.partition() == 0 {
+                    return release.cancelled().await;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                others.add();
+            }
+        }
+    };
+    let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]))
+        .adaptive_concurrency(64)
+        .report_after(Duration::from_millis(50));
+    let watch = pipeline.watch();
+    let stop = async {
+        others.reach(600).await;
+        release.cancel();
+        until(|| watch.stats().finished == 800).await;
+    };
+    let report = pipeline.run(handler, stop).await.expect("succeeds");
+    assert_eq!(report.finished, 800);
 }
