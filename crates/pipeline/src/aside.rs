@@ -9,7 +9,7 @@ use milena::SharedRecord;
 use crate::control::Control;
 use crate::dead_letters::{DeadLetterWriter, Facts};
 use crate::record::Held;
-use crate::retry_topics::{Leaver, Origin, Retries, Returned, Step, Tier};
+use crate::retry_topics::{Leaver, Origin, Retries, Returned, Step, Tier, Why};
 use crate::{Class, Failure};
 
 /// Where records go that are given up: to their next retry topic, and at last to where dead letters go.
@@ -33,11 +33,21 @@ pub(crate) struct GivenUp {
     pub(crate) record: SharedRecord,
     /// The record's partition.
     pub(crate) held: Arc<Held>,
-    pub(crate) failure: Failure,
+    pub(crate) cause: Cause,
     /// Over all retry topics.
     pub(crate) attempts: u32,
-    pub(crate) first_ms: i64,
+    /// When it was tried first. None if it was not.
+    pub(crate) first_ms: Option<i64>,
     pub(crate) last_ms: i64,
+}
+
+/// Why a record leaves the topic that it is in.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// It was tried.
+    Failed(Failure),
+    /// An earlier record of its key waits in a retry topic, and is due then, in milliseconds since the epoch.
+    Follows(i64),
 }
 
 /// What became of a record that was given up.
@@ -52,7 +62,7 @@ pub(crate) enum Put {
 /// Where one record goes.
 enum Place<'a> {
     Tier(&'a Retries, Step<'a>),
-    DeadLetters(&'a DeadLetterWriter, &'a str),
+    DeadLetters(&'a DeadLetterWriter, &'a str, &'a Failure),
 }
 
 /// The first pause after a record could not be written, and the longest.
@@ -62,30 +72,40 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 impl Aside {
     /// Whether there is a place for a record that has failed like this.
     pub(crate) fn has_place(&self, topic: &str, tier: Option<&Tier>, failure: &Failure) -> bool {
-        !matches!(self.last, Last::Stop) || self.next(topic, tier, failure).is_some()
+        !matches!(self.last, Last::Stop) || self.next(topic, tier, Some(failure)).is_some()
     }
 
-    fn next(&self, topic: &str, tier: Option<&Tier>, failure: &Failure) -> Option<(&Retries, Step<'_>)> {
-        let retries = self.retries.as_deref().filter(|_| failure.class() == Class::Retriable)?;
+    fn next(
+        &self,
+        topic: &str,
+        tier: Option<&Tier>,
+        failure: Option<&Failure>,
+    ) -> Option<(&Retries, Step<'_>)> {
+        let may = failure.is_none_or(|failure| failure.class() == Class::Retriable);
+        let retries = self.retries.as_deref().filter(|_| may)?;
         Some((retries, retries.next(topic, tier)?))
     }
 
     /// Ends when the record is where it belongs. Until then the source stays uncommitted; if it takes more than one attempt,
     /// nothing else is started meanwhile.
     pub(crate) async fn put(&self, given_up: GivenUp, control: &Control) -> Put {
-        let GivenUp { record, held, failure, attempts, .. } = &given_up;
+        let GivenUp { record, held, cause, attempts, .. } = &given_up;
         let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-        match (self.next(topic, held.tier.as_deref(), failure), &self.last) {
-            (Some((retries, step)), _) => {
+        let failure = match cause {
+            Cause::Failed(failure) => Some(failure),
+            Cause::Follows(_) => None,
+        };
+        match (self.next(topic, held.tier.as_deref(), failure), failure, &self.last) {
+            (Some((retries, step)), ..) => {
                 self.write(&Place::Tier(retries, step), &given_up, control).await;
                 retries.counts()[step.index].written.fetch_add(1, Ordering::Relaxed);
                 return Put::InTier;
             }
-            (None, Last::DeadLetters { writer, group }) => {
-                self.write(&Place::DeadLetters(writer, group), &given_up, control).await;
+            (None, Some(failure), Last::DeadLetters { writer, group }) => {
+                self.write(&Place::DeadLetters(writer, group, failure), &given_up, control).await;
                 control.counts.dead.fetch_add(1, Ordering::Relaxed);
             }
-            (None, Last::Skip) => {
+            (None, Some(failure), Last::Skip) => {
                 tracing::warn!(
                     target: "milena",
                     "the record at offset {offset} of partition {partition} of topic {topic:?} is skipped after {attempts} \
@@ -93,24 +113,36 @@ impl Aside {
                 );
                 control.counts.skipped.fetch_add(1, Ordering::Relaxed);
             }
-            (None, Last::Stop) => unreachable!("the pipeline stops instead"),
+            (None, None, _) => {
+                unreachable!("a record follows another one to the next retry topic, so that there is one")
+            }
+            (None, _, Last::Stop) => unreachable!("the pipeline stops instead"),
         }
         Put::Aside
     }
 
     async fn write(&self, to: &Place<'_>, given_up: &GivenUp, control: &Control) {
-        let GivenUp { record, held: of, failure, attempts, first_ms, last_ms } = given_up;
+        let GivenUp { record, held: of, cause, attempts, first_ms, last_ms } = given_up;
         let (attempts, first_ms, last_ms) = (*attempts, *first_ms, *last_ms);
+        let view = record.view();
+        let returned = of.tier.as_ref().map(|_| Returned::read(view.headers()));
+        let origin = returned.and_then(|of| of.origin).unwrap_or_else(|| Origin::of(&view));
         let output = || match to {
             Place::Tier(retries, step) => {
-                retries.output(&Leaver { record, failure, attempts, first_ms }, *step)
+                let why = match cause {
+                    Cause::Failed(failure) => Why::Failed(failure),
+                    Cause::Follows(due_ms) => Why::Follows(*due_ms),
+                };
+                if let Some(behind) = &of.behind {
+                    // Before it is there, so that no one looks for it in between.
+                    behind.announce(&view, (origin.partition, origin.offset), retries.due_ms(*step));
+                }
+                retries.output(&Leaver { record, why, attempts, first_ms }, *step)
             }
-            Place::DeadLetters(writer, group) => {
-                let view = record.view();
-                let returned = of.tier.as_ref().map(|_| Returned::read(view.headers()));
-                let origin = returned.and_then(|of| of.origin).unwrap_or_else(|| Origin::of(&view));
+            Place::DeadLetters(writer, group, failure) => {
+                let first_ms = first_ms.unwrap_or(last_ms);
                 let facts = Facts { group, handler: None, attempts, first_ms, last_ms };
-                writer.output(view, &origin, failure, &facts)
+                writer.output(record.view(), &origin, failure, &facts)
             }
         };
         if let Some(place) = &of.place {
@@ -123,7 +155,7 @@ impl Aside {
             let headers = output.borrowed_headers();
             let producer = match to {
                 Place::Tier(retries, _) => retries.producer(),
-                Place::DeadLetters(writer, _) => writer.producer(),
+                Place::DeadLetters(writer, ..) => writer.producer(),
             };
             let Err(error) = producer.send(output.record("", &headers)).await else { return };
             control.counts.aside_failures.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +164,7 @@ impl Aside {
                 let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
                 let place = match to {
                     Place::Tier(_, step) => step.topic,
-                    Place::DeadLetters(writer, _) => writer.topic(),
+                    Place::DeadLetters(writer, ..) => writer.topic(),
                 };
                 tracing::warn!(
                     target: "milena",

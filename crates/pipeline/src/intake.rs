@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::exactly_once::Exactly;
 use crate::flow::Flow;
 use crate::record::Held;
-use crate::retry_topics::Retries;
+use crate::retry_topics::{Keeper, Retries};
 use crate::schedule::Order;
 use crate::stats::Left;
 use crate::worker::{Command, Inbox, Route, Share};
@@ -27,6 +27,7 @@ pub(crate) struct Intake {
     workers: Vec<Arc<Inbox<Command>>>,
     control: Arc<Control>,
     retries: Option<Arc<Retries>>,
+    keeper: Option<Arc<Keeper>>,
     exactly: Option<Arc<Exactly>>,
     /// Batches are taken from the consumer and routed under this lock, so that a partition which is given up has no batch on the
     /// way to a worker.
@@ -62,10 +63,12 @@ impl Intake {
         workers: Vec<Arc<Inbox<Command>>>,
         control: Arc<Control>,
         retries: Option<Arc<Retries>>,
+        keeper: Option<Arc<Keeper>>,
         exactly: Option<Arc<Exactly>>,
     ) -> Self {
         let routes = Routes { loads: vec![0; workers.len()], ..Routes::default() };
-        Self { order, partition_bytes_max, workers, control, retries, exactly, routes: Mutex::new(routes) }
+        let routes = Mutex::new(routes);
+        Self { order, partition_bytes_max, workers, control, retries, keeper, exactly, routes }
     }
 
     /// Takes batches until the consumer has ended.
@@ -160,7 +163,8 @@ impl Intake {
         let flow = Arc::new(Flow::new(handle, bytes_max));
         let exactly = self.exactly.as_ref();
         let place = exactly.map(|exactly| exactly.enter(routes.next, topic, partition, &flow));
-        let held = Arc::new(Held { tier, place, ..Held::default() });
+        let behind = self.keeper.as_ref().and_then(|keeper| keeper.enter(topic, partition, routes.next));
+        let held = Arc::new(Held { tier, place, behind, ..Held::default() });
         let route = Route { number: routes.next, share, held, flow };
         Entry { workers, route }
     }
@@ -175,6 +179,9 @@ impl Intake {
                 let entry = routes.by_topic.get_mut(&**topic).and_then(|of| of.remove(partition));
                 let Some(Entry { workers, route }) = entry else { continue };
                 routes.count -= 1;
+                if let Some(behind) = &route.held.behind {
+                    behind.leave();
+                }
                 for worker in workers {
                     routes.loads[worker] -= 1;
                     let (reply, left) = oneshot::channel();

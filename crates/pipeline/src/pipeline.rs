@@ -19,6 +19,7 @@ use crate::handler::{GroupHandler, Handler};
 use crate::intake::Intake;
 use crate::limit::Limit;
 use crate::permits::Permits;
+use crate::retry_topics::Keeper;
 use crate::schedule::{Order, Terms};
 use crate::stats::{PipelineStats, PipelineWatch, Report, Stall};
 use crate::worker::{Common, Group, Inbox, Taken, Unit, Work, Worker};
@@ -386,6 +387,9 @@ impl Pipeline {
                 Last::DeadLetters { writer: Box::new(writer), group }
             }
         };
+        let keeps_order = settings.retry_topics.as_ref().is_some_and(RetryTopics::keeps_order);
+        let keeper = retries.clone().filter(|_| keeps_order);
+        let keeper = keeper.map(|retries| Arc::new(Keeper::new(retries, settings.order)));
         let aside = Aside { retries: retries.clone(), last };
         let exactly = writing.as_ref().map(|parts| Arc::clone(&parts.exactly));
         if exactly.is_some() {
@@ -401,6 +405,7 @@ impl Pipeline {
             inboxes.clone(),
             Arc::clone(&control),
             retries,
+            keeper.clone(),
             exactly.clone(),
         );
         let intake = Arc::new(intake);
@@ -459,6 +464,9 @@ impl Pipeline {
         for (inbox, permits) in inboxes.into_iter().zip(permits) {
             let (service, common, handle) = (service.clone(), common.clone(), consumer.handle());
             workers.spawn(Worker::<U, S>::new(service, common, permits, inbox, handle).run());
+        }
+        if let Some(keeper) = keeper {
+            workers.spawn(keeper.run(client, consumer.handle(), Arc::clone(&control)));
         }
         let writer = writing.map(|Parts { exactly, producer, terms }| {
             workers.spawn(exactly.run(producer, consumer.handle(), terms, Arc::clone(&control)))
@@ -521,6 +529,9 @@ impl Settings {
             _ if self.time_limit.is_some_and(|limit| limit.is_zero()) => {
                 wrong("time_limit is 0: every attempt would fail")
             }
+            Self { order: Order::None, retry_topics: Some(topics), .. } if topics.keeps_order() => wrong(
+                "retry topics cannot keep the order with Order::None, which has none: leave keep_order() out, or set another order",
+            ),
             _ if self.partition_bytes_max == 0 => wrong("partition_bytes_max is 0: no record could be read"),
             _ => Ok(workers),
         }

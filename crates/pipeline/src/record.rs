@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::exactly_once::{Output, Place};
-use crate::retry_topics::{Origin, Returned, Tier};
+use crate::retry_topics::{Behind, Origin, Returned, Tier};
 
 /// A record to process: a handle of the fetched batch, without a copy of key or value.
 ///
@@ -29,6 +29,8 @@ pub(crate) struct Held {
     pub(crate) cancelled: CancellationToken,
     /// The retry topic that it is a partition of.
     pub(crate) tier: Option<Arc<Tier>>,
+    /// The retry topics that its records wait for, if keys keep their order over them.
+    pub(crate) behind: Option<Behind>,
     /// Where what is written for its records waits, if the pipeline writes in transactions.
     pub(crate) place: Option<Place>,
 }

@@ -64,6 +64,12 @@ fn failing(client: &Client) -> Pipeline {
     pipeline
 }
 
+fn ordered(client: &Client) -> Pipeline {
+    let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+        .retry_topics(RetryTopics::tiers([30.s(), 10.minutes()]).create(true).keep_order(true));
+    pipeline
+}
+
 async fn told(pipeline: Pipeline, shutdown: impl Future<Output = ()>) -> Done<Report> {
     let alerts = Alerts::of("billing")
         .rule(Rule::dead_letter_rate(10)) // in a minute
@@ -168,6 +174,13 @@ async fn its_settings_for_what_fails_put_poison_aside_and_watch_over_it() -> Don
 }
 
 #[tokio::test]
+async fn its_retry_topics_that_keep_the_order_work() -> Done<()> {
+    let (_cluster, client) = with_orders(&["5", "7"]).await?;
+    assert_eq!(ordered(&client).run(charge, committed(&client, 2)).await?.finished, 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn its_layers_are_a_handler() -> Done<()> {
     let (_cluster, client) = with_orders(&["5", "7"]).await?;
     assert_eq!(layered(&client, committed(&client, 2)).await?.finished, 2);
@@ -200,7 +213,11 @@ fn the_guide_shows_the_code_of_this_file() {
     let here = lines(include_str!("guide.rs"));
     let blocks: Vec<&str> =
         guide.split("```rust\n").skip(1).map(|rest| rest.split("```").next().expect("one")).collect();
-    assert_eq!(blocks.len(), 7, "begin, order, what fails, alerts, layers, Parallel Consumer, Spring");
+    assert_eq!(
+        blocks.len(),
+        8,
+        "begin, order, what fails, keep_order, alerts, layers, Parallel Consumer, Spring"
+    );
     // The function and its use stand apart here, and together there.
     for part in blocks.iter().flat_map(|block| block.split("\n\n")) {
         let part = lines(part);

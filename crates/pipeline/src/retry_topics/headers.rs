@@ -57,8 +57,8 @@ pub(crate) struct Returned<'a> {
     /// When it may be tried again, in milliseconds since the epoch.
     pub(crate) due_ms: Option<i64>,
     pub(crate) origin: Option<Origin<'a>>,
-    /// How often it was tried before.
-    pub(crate) attempts: u32,
+    /// How often it was tried before. Zero if it was not, and only waits for an earlier record of its key.
+    pub(crate) attempts: Option<u32>,
     /// When it was tried first, in milliseconds since the epoch.
     pub(crate) first_ms: Option<i64>,
     /// What the first attempt said that made it leave its topic.
@@ -85,8 +85,7 @@ impl<'a> Returned<'a> {
                 // It may be before 1970: some clients write such timestamps.
                 TIMESTAMP => timestamp_ms = text().and_then(|text| text.parse().ok()),
                 ATTEMPTS => {
-                    read.attempts =
-                        number().and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
+                    read.attempts = number().and_then(|number| u32::try_from(number).ok());
                 }
                 FIRST => read.first_ms = number(),
                 FIRST_REASON => read.first_reason = text().filter(|text| text.len() <= REASON_BYTES_MAX),
@@ -110,13 +109,15 @@ impl<'a> Returned<'a> {
 pub(crate) struct Leaving<'a> {
     pub(crate) view: RecordView<'a>,
     pub(crate) origin: Origin<'a>,
-    pub(crate) failure: &'a Failure,
+    /// None if it was not tried where it was.
+    pub(crate) failure: Option<&'a Failure>,
     /// What an earlier tier said of the first failure.
     pub(crate) first_reason: Option<&'a str>,
     pub(crate) group: &'a str,
     /// How often it was tried, over all tiers.
     pub(crate) attempts: u32,
-    pub(crate) first_ms: i64,
+    /// None if it was never tried.
+    pub(crate) first_ms: Option<i64>,
     pub(crate) due_ms: i64,
     /// The number of the tier; the first is 1.
     pub(crate) tier: usize,
@@ -126,7 +127,6 @@ impl Leaving<'_> {
     /// The headers that are added.
     pub(crate) fn added(&self) -> Vec<(&'static str, String)> {
         let Self { origin, .. } = self;
-        let reason = clipped(self.failure.error(), REASON_BYTES_MAX);
         let mut added = vec![
             (DUE, self.due_ms.to_string()),
             (TIER, self.tier.to_string()),
@@ -137,13 +137,15 @@ impl Leaving<'_> {
         if let Some(timestamp_ms) = origin.timestamp_ms {
             added.push((TIMESTAMP, timestamp_ms.to_string()));
         }
-        added.extend([
-            (ATTEMPTS, self.attempts.to_string()),
-            (FIRST, self.first_ms.to_string()),
-            (FIRST_REASON, self.first_reason.map_or_else(|| reason.clone(), str::to_owned)),
-            (REASON, reason),
-            (GROUP, clipped(self.group, NAME_BYTES_MAX)),
-        ]);
+        added.push((ATTEMPTS, self.attempts.to_string()));
+        if let Some(first_ms) = self.first_ms {
+            added.push((FIRST, first_ms.to_string()));
+        }
+        let reason = self.failure.map(|failure| clipped(failure.error(), REASON_BYTES_MAX));
+        let first_reason = self.first_reason.map(str::to_owned).or_else(|| reason.clone());
+        added.extend(first_reason.map(|text| (FIRST_REASON, text)));
+        added.extend(reason.map(|text| (REASON, text)));
+        added.push((GROUP, clipped(self.group, NAME_BYTES_MAX)));
         added
     }
 

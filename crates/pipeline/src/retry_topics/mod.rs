@@ -8,7 +8,9 @@
 //! no record with a short one.
 
 mod headers;
+mod keeper;
 mod open;
+mod pending;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use self::headers::Leaving;
 pub use self::headers::Origin;
 pub(crate) use self::headers::{PREFIX, Returned};
+pub(crate) use self::keeper::{Behind, Keeper};
 use crate::Failure;
 use crate::control::TierCounts;
 use crate::exactly_once::Output;
@@ -65,10 +68,25 @@ use crate::exactly_once::Output;
 ///
 /// # The order
 ///
-/// Once a record has gone to a retry topic, later records of its key are processed before it. Where the order of a key matters more
-/// than its delay, attempts in place keep it: they hold up only their key (see [`Order::Key`](crate::Order::Key)), and a
-/// [`Retry`](crate::Retry) with long delays does what tiers do. Later records of the key cannot be held back here, because the
-/// retries of a key may be at another member of the group than its new records are.
+/// Once a record has gone to a retry topic, later records of its key are processed before it, unless the order is
+/// [kept](Self::keep_order). Attempts in place keep it in any case: they hold up only their key (see
+/// [`Order::Key`](crate::Order::Key)).
+///
+/// With [`keep_order`](Self::keep_order), later records of the key go to the retry topic too, without being tried, and wait there for
+/// the one before them. No record of a key is tried before all earlier ones of its partition are processed or given up. Members of
+/// the group learn which keys wait from Kafka alone, so that this also holds after a crash, and while the group rebalances. There
+/// are three limits:
+///
+/// - What runs again after a crash, or at a member that has lost its partition without noticing, was tried in order before, and may
+///   run again after later records.
+/// - A key waits until the group has committed its last record in the retry topics, and this was noticed: 200 ms and the consumer's
+///   [commit interval](milena::GroupConsumerBuilder::commit_interval) longer than needed. A key with more records than that has
+///   them go through the retry topic, without delay, until there is a pause.
+/// - A record that has waited for another one is tried there first, as often as in its own topic, and has only the tiers that are
+///   left.
+///
+/// A partition that is assigned is processed when it is known what waits: what the group has not finished of its retry topics is read
+/// for that, but for the keys it is not kept.
 #[derive(Debug, Clone)]
 #[must_use = "they do nothing until they are given to a pipeline"]
 pub struct RetryTopics {
@@ -76,13 +94,20 @@ pub struct RetryTopics {
     creates: bool,
     name: Option<String>,
     attempts: u32,
+    keeps_order: bool,
 }
 
 impl RetryTopics {
     /// A topic for each of these delays, in the order in which a record goes through them. Delays are whole milliseconds, from 1 ms
     /// on, and no two are the same; there are 16 at most.
     pub fn tiers(delays: impl IntoIterator<Item = Duration>) -> Self {
-        Self { delays: delays.into_iter().collect(), creates: false, name: None, attempts: 1 }
+        Self {
+            delays: delays.into_iter().collect(),
+            creates: false,
+            name: None,
+            attempts: 1,
+            keeps_order: false,
+        }
     }
 
     /// Sets whether topics that do not exist are created, with the partition count of their source, room for the added headers in
@@ -106,6 +131,59 @@ impl RetryTopics {
     pub fn attempts(mut self, count: u32) -> Self {
         self.attempts = count.max(1);
         self
+    }
+
+    /// Sets whether later records of a key wait while one of its records is in a retry topic; see [the order](Self#the-order). Default:
+    /// false, and then they are processed before it. Without effect on records without a key. With
+    /// [`Order::Partition`](crate::Order::Partition) all later records of the partition wait; with [`Order::None`](crate::Order::None) the
+    /// pipeline does not start.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let producer = client.producer().build().await?;
+    /// # for value in ["created", "paid"] {
+    /// #     producer.send(milena::Record::to("orders").key("42").value(value)).await?;
+    /// # }
+    /// # let (finished, shutdown) = tokio::sync::oneshot::channel::<()>();
+    /// # let finished = std::sync::Arc::new(std::sync::Mutex::new(Some(finished)));
+    /// # let shutdown = async move { let _ = shutdown.await; };
+    /// use milena_pipeline::RetryTopics;
+    /// use milena_pipeline::prelude::*;
+    ///
+    /// // Of the key 42 there are two records: "created" and "paid".
+    /// let report = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+    ///     .retry(Retry::never())
+    ///     .retry_topics(RetryTopics::tiers([5.ms()]).create(true).keep_order(true))
+    ///     .run(
+    ///         move |Value(value): Value<String>, Attempt(attempt): Attempt| {
+    ///             # let finished = finished.clone();
+    ///             async move {
+    ///                 if value == "created" && attempt == 1 {
+    ///                     return Err(Failure::retriable("the bank is closed"));
+    ///                 }
+    ///                 println!("{value}"); // first "created", then "paid"
+    ///                 # if value == "paid" { finished.lock().unwrap().take().map(|finished| finished.send(())); }
+    ///                 Ok(())
+    ///             }
+    ///         },
+    ///         shutdown,
+    ///     )
+    ///     .await?;
+    /// assert_eq!((report.finished, report.moved), (2, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_order(mut self, keeps: bool) -> Self {
+        self.keeps_order = keeps;
+        self
+    }
+
+    /// Whether keys keep their order.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.keeps_order
     }
 }
 
@@ -140,6 +218,18 @@ pub(crate) struct Tier {
     pub(crate) attempts: u32,
 }
 
+impl Source {
+    /// The partition of its retry topics for the records of one of its own.
+    fn partition(&self, of_source: i32) -> i32 {
+        partition_of(of_source, self.partition_count)
+    }
+}
+
+/// The same, unless the source has got partitions that its retry topics do not have.
+fn partition_of(of_source: i32, count: i32) -> i32 {
+    of_source % count.max(1)
+}
+
 impl Tier {
     /// How long a record has to wait from now on, with its due time and the time now in milliseconds since the epoch. None if it is
     /// another group's.
@@ -156,9 +246,18 @@ impl Tier {
 /// A record that leaves the topic where it was tried.
 pub(crate) struct Leaver<'a> {
     pub(crate) record: &'a SharedRecord,
-    pub(crate) failure: &'a Failure,
+    pub(crate) why: Why<'a>,
     pub(crate) attempts: u32,
-    pub(crate) first_ms: i64,
+    pub(crate) first_ms: Option<i64>,
+}
+
+/// Why a record goes to a retry topic.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Why<'a> {
+    /// It was tried.
+    Failed(&'a Failure),
+    /// An earlier record of its key waits there, or in a later one, and is due then, in milliseconds since the epoch.
+    Follows(i64),
 }
 
 /// The tier that a record goes to next.
@@ -222,28 +321,38 @@ impl Retries {
         // It has no timestamp of its own: `retention.ms` counts from when it came to its tier.
         let mut record =
             Record::to(step.topic).key_or_null(view.key()).value_or_null(view.value()).headers(&headers);
-        // The source may have got partitions that its retry topics do not have.
-        if view.partition() < step.partition_count {
-            record = record.partition(view.partition());
-        }
+        record = record.partition(partition_of(view.partition(), step.partition_count));
         Output::copy_of(&record)
+    }
+
+    /// When a record is due that is written to this tier now, in milliseconds since the epoch.
+    pub(crate) fn due_ms(&self, step: Step<'_>) -> i64 {
+        let due = unix_now().saturating_add(self.counts[step.index].delay);
+        // A millisecond more, because the rest of the last one would make it early.
+        millis(due).saturating_add(1)
     }
 
     fn leaving<'a>(&'a self, of: &Leaver<'a>, step: Step<'_>) -> (Vec<(&'static str, String)>, Leaving<'a>) {
         let view = of.record.view();
         let is_tier = self.tiers.contains_key(view.topic());
         let returned = if is_tier { Returned::read(view.headers()) } else { Returned::default() };
-        // A millisecond more, because the rest of the last one would make it early.
-        let due = unix_now().saturating_add(self.counts[step.index].delay);
+        let due_ms = self.due_ms(step);
         let leaving = Leaving {
             origin: returned.origin.unwrap_or_else(|| Origin::of(&view)),
             view,
-            failure: of.failure,
+            failure: match of.why {
+                Why::Failed(failure) => Some(failure),
+                Why::Follows(_) => None,
+            },
             first_reason: returned.first_reason,
             group: &self.group,
             attempts: of.attempts,
             first_ms: of.first_ms,
-            due_ms: millis(due).saturating_add(1),
+            // It has to wait for the other record, and not for a delay of its own.
+            due_ms: match of.why {
+                Why::Failed(_) => due_ms,
+                Why::Follows(other_ms) => other_ms.min(due_ms),
+            },
             tier: step.index + 1,
         };
         (leaving.added(), leaving)

@@ -14,7 +14,7 @@ use crate::Record;
 use crate::control::Control;
 use crate::flow::Flow;
 use crate::record::Held;
-use crate::retry_topics::{Returned, millis, unix_now};
+use crate::retry_topics::{Behind, Returned, millis, unix_now};
 use crate::schedule::{Item, Order};
 
 /// Which of a partition's records a worker has: those whose number, by key or by offset, leaves `index` when it is divided by
@@ -37,6 +37,8 @@ pub(crate) struct WorkerLane {
     open: FxHashMap<u64, Open>,
     next_number: u64,
     hasher: RandomState,
+    /// Whether its records may start: it is known which keys wait in retry topics.
+    is_open: bool,
 }
 
 /// A record of a lane: the number of its batch, and where it is in it.
@@ -60,7 +62,8 @@ pub(super) struct Tail(pub(super) SharedBatch);
 impl WorkerLane {
     pub(super) fn new(held: Arc<Held>, flow: Arc<Flow>, share: Share, hasher: RandomState) -> Self {
         let (cursors, open) = (VecDeque::new(), FxHashMap::default());
-        Self { held, flow, share, cursors, next: None, open, next_number: 0, hasher }
+        let is_open = held.behind.is_none();
+        Self { held, flow, share, cursors, next: None, open, next_number: 0, hasher, is_open }
     }
 
     /// Is given the next batch.
@@ -73,6 +76,19 @@ impl WorkerLane {
     /// Whether there is something to read.
     pub(super) fn has_more(&self) -> bool {
         !self.cursors.is_empty()
+    }
+
+    /// Whether what there is to read may start.
+    pub(super) fn is_open(&mut self) -> bool {
+        self.is_open = self.is_open || self.held.behind.as_ref().is_none_or(Behind::is_ready);
+        self.is_open
+    }
+
+    /// When a record of these is due that one of them has to wait for, in a retry topic. None if none has to.
+    #[inline]
+    pub(super) fn pending(&self, records: &[Item<Taken>]) -> Option<i64> {
+        let behind = self.held.behind.as_ref()?;
+        records.iter().find_map(|item| behind.pending(&self.record(item.record).view()))
     }
 
     /// The batch of an unfinished record.
@@ -88,7 +104,10 @@ impl WorkerLane {
     /// The attempts that were made at an unfinished record before it came to this partition's retry topic.
     pub(super) fn attempts_before(&self, taken: Taken) -> u32 {
         // Whoever wrote a record without the header has tried it as well.
-        self.held.tier.as_ref().map_or(0, |_| Returned::read(self.record(taken).headers()).attempts.max(1))
+        self.held
+            .tier
+            .as_ref()
+            .map_or(0, |_| Returned::read(self.record(taken).headers()).attempts.unwrap_or(1))
     }
 
     /// An unfinished record, as a handler gets it at this attempt.

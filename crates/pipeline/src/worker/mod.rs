@@ -36,7 +36,7 @@ use self::marks::Marks;
 use self::slots::Slots;
 use self::unit::Feed;
 pub(crate) use self::unit::{Group, Unit};
-use crate::aside::{Aside, GivenUp, Put};
+use crate::aside::{Aside, Cause, GivenUp, Put};
 use crate::control::Control;
 use crate::error::PipelineError;
 use crate::flow::Flow;
@@ -352,6 +352,10 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         let Self { schedule, slots, service, lanes, marks, tally, is_reserved, common, .. } = self;
         let mut count = 0_u64;
         let stopped = schedule.burst(now, TURN, |lane, item| {
+            let of = lanes.get(&lane).expect("a started record's lane is there");
+            if of.pending(U::records(item)).is_some() {
+                return Attempt::NotMade;
+            }
             // The caller has asked before the first one.
             if count > 0 {
                 let is_over = count.is_multiple_of(CLOCK) && common.control.now() >= until;
@@ -361,7 +365,6 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             }
             count += 1;
             *is_reserved = false;
-            let of = lanes.get(&lane).expect("a started record's lane is there");
             U::records(item).iter().for_each(|record| tally.begin(of.attempts_before(record.record)));
             let input = item.record.input(of, 1);
             match slots.start(|| service.call(input)) {
@@ -398,6 +401,9 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         }
         let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
         if !job.is_again {
+            if let Some(due_ms) = lane.pending(U::records(&job.item)) {
+                return self.follow(job, due_ms, now);
+            }
             let tally = &mut self.tally;
             U::records(&job.item).iter().for_each(|record| tally.begin(lane.attempts_before(record.record)));
         }
@@ -406,6 +412,26 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         self.is_reserved = false;
         let outcome = self.slots.start(|| service.call(input));
         self.handle_started(job, outcome, now);
+    }
+
+    /// An earlier record of its key waits in a retry topic: the record goes there too, without being tried.
+    fn follow(&mut self, job: Job<U>, due_ms: i64, now: Duration) {
+        if let Some(records) = U::split(&job.item) {
+            // Others of its group may have nothing to wait for.
+            return self.schedule.handle_split(job, records);
+        }
+        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
+        let taken = U::records(&job.item)[0].record;
+        let record = lane.record(taken);
+        let given_up = GivenUp {
+            held: Arc::clone(&lane.held),
+            cause: Cause::Follows(due_ms),
+            attempts: lane.attempts_before(taken),
+            first_ms: lane.held.tier.as_ref().and_then(|_| Returned::read(record.headers()).first_ms),
+            last_ms: self.common.control.unix_ms(now),
+            record,
+        };
+        self.put_aside(job, given_up, now);
     }
 
     /// What the first look at the future of an attempt has shown: its result, or the slot in which it stays.
@@ -486,6 +512,8 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         };
         let tier = self.lanes.get(&job.lane).and_then(|lane| lane.held.tier.as_ref());
         let is_last = failure.is_counted() && tier.is_some_and(|tier| attempts.calls >= tier.attempts);
+        // One that came here to wait for another has not had its attempts.
+        let is_last = is_last && !self.has_only_waited(&job);
         match self.common.retry.next(&attempts, &failure, self.random.roll()) {
             Next::After(delay) if !is_last => {
                 let is_counted = failure.is_counted();
@@ -499,6 +527,12 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             }
             Next::Stop => self.stop_at(job, failure, now),
         }
+    }
+
+    /// Whether the record was not tried before it came to its retry topic.
+    fn has_only_waited(&self, job: &Job<U>) -> bool {
+        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
+        lane.held.tier.is_some() && lane.attempts_before(U::records(&job.item)[0].record) == 0
     }
 
     /// The record is given up, because of this failure or of the one before: it is written elsewhere, and finished when it is there.
@@ -516,17 +550,23 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         if !self.common.aside.has_place(record.topic(), tier.map(|tier| &**tier), &failure) {
             return self.stop_at(job, failure, now);
         }
-        let control = Arc::clone(&self.common.control);
+        let control = &self.common.control;
         let tried_ms = tier.and_then(|_| Returned::read(record.headers()).first_ms);
         let given_up = GivenUp {
             held: Arc::clone(&lane.held),
-            failure,
+            cause: Cause::Failed(failure),
             attempts: lane.attempts_before(taken).saturating_add(attempts),
-            first_ms: tried_ms.unwrap_or_else(|| control.unix_ms(since)),
+            first_ms: Some(tried_ms.unwrap_or_else(|| control.unix_ms(since))),
             last_ms: control.unix_ms(now),
             record,
         };
-        let cancelled = lane.held.cancelled.clone();
+        self.put_aside(job, given_up, now);
+    }
+
+    /// Writes a record elsewhere. It is finished when it is there.
+    fn put_aside(&mut self, job: Job<U>, given_up: GivenUp, now: Duration) {
+        let cancelled = given_up.held.cancelled.clone();
+        let control = Arc::clone(&self.common.control);
         let Some(id) = self.schedule.handle_failed(job, Verdict::Aside, now) else { return };
         let (aside, inbox) = (Arc::clone(&self.common.aside), Arc::clone(&self.inbox));
         tokio::spawn(async move {
@@ -610,12 +650,12 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         let mut has_read = false;
         let mut index = 0;
         while let Some(id) = self.unread.get(index).copied() {
-            if !self.schedule.is_hungry(id) {
+            let lane = self.lanes.get_mut(&id).expect("an unread lane is there");
+            if !self.schedule.is_hungry(id) || !lane.is_open() {
                 index += 1;
                 continue;
             }
             has_read = true;
-            let lane = self.lanes.get_mut(&id).expect("an unread lane is there");
             let tail = lane.read(self.common.terms.order, CHUNK, &self.common.control, &mut self.items);
             if lane.has_more() {
                 index += 1;

@@ -8,6 +8,7 @@ mod exactly_once;
 mod failing;
 mod gaps;
 mod hostile;
+mod ordered;
 mod rebalancing;
 mod retrying;
 mod together;
