@@ -146,7 +146,7 @@ impl Aside {
             }
         };
         if let Some(place) = &of.place {
-            return place.emit(record.offset(), vec![output()]);
+            return place.emit(record.offset(), record.offset(), vec![output()]);
         }
         let (mut held, mut pause) = (None, PAUSE);
         loop {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::error::PipelineError;
 use crate::schedule::{Item, LaneId, Order};
 
 /// How records are put together for a handler of many.
@@ -44,6 +45,15 @@ impl Together {
     pub fn by_key(mut self) -> Self {
         self.is_by_key = true;
         self
+    }
+
+    /// # Errors
+    /// When no group could be.
+    pub(crate) fn check(self) -> Result<(), PipelineError> {
+        match self.records_max {
+            0 => Err(PipelineError::setting("a group of 0 records is none")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -32,12 +32,12 @@ mod window;
 mod worker;
 
 pub use error::PipelineError;
-pub use exactly_once::{Output, Outputs, Transform};
+pub use exactly_once::{GroupTransform, Output, Outputs, Transform, writer};
 pub use failure::{BoxError, Class, Failure};
 pub use gather::Together;
 pub use handler::{
-    Attempt, Blocking, FromBytes, FromRecord, GroupHandler, GroupService, Handler, Headers, Json, Key,
-    Outcome, RecordService, Value, blocking, service,
+    Answer, AsService, Attempt, Blocking, FromBytes, FromRecord, GroupHandler, GroupService, Handler,
+    Headers, Json, Key, Outcome, RecordService, Value, blocking, service,
 };
 pub use pipeline::Pipeline;
 pub use record::Record;

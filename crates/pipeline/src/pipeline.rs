@@ -87,7 +87,7 @@ pub struct Pipeline {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) exactly: exactly_once::Settings,
-    order: Order,
+    pub(crate) order: Order,
     concurrency: usize,
     is_adaptive: bool,
     workers: Option<usize>,
@@ -349,9 +349,7 @@ impl Pipeline {
         handler: H,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Report, PipelineError> {
-        if together.records_max == 0 {
-            return Err(PipelineError::setting("a group of 0 records is none"));
-        }
+        together.check()?;
         self.run_units::<Group, _>(handler.into_service(), together, None, shutdown).await
     }
 

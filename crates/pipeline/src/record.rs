@@ -91,15 +91,17 @@ impl Record {
         self.held.cancelled.cancelled().await;
     }
 
-    /// What is written when the record is finished.
+    /// What is written when the record, and those of its partition up to the offset `last`, are finished.
     ///
     /// # Errors
     /// When the pipeline writes nothing.
-    pub(crate) fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure> {
+    pub(crate) fn emit_up_to(&self, last: i64, outputs: Vec<Output>) -> Result<(), Failure> {
         match &self.held.place {
-            Some(place) => place.emit(self.record.offset(), outputs),
+            Some(place) => place.emit(self.record.offset(), last, outputs),
             None if outputs.is_empty() => {}
-            None => return Err(Failure::fatal("a handler that writes runs with run_to(), not with run()")),
+            None => {
+                return Err(Failure::fatal("a handler that writes runs with run_to() or run_together_to()"));
+            }
         }
         Ok(())
     }

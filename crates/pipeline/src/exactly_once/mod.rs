@@ -19,7 +19,7 @@ use std::time::Duration;
 use milena::{ConsumerHandle, Error, SharedBatch, Transaction, TransactionEnd, TransactionalProducer};
 use tokio::sync::{Notify, watch};
 
-pub use self::output::{Output, Outputs, Transform};
+pub use self::output::{GroupTransform, Output, Outputs, Transform, writer};
 pub(crate) use self::run::{Parts, Settings};
 use self::session::{Load, LoadPart, Session};
 use crate::control::Control;
@@ -56,9 +56,9 @@ impl std::fmt::Debug for Place {
 }
 
 impl Place {
-    /// What is written for a record, which is finished next.
-    pub(crate) fn emit(&self, offset: i64, outputs: Vec<Output>) {
-        self.exactly.session().emit(self.number, offset, outputs);
+    /// What is written for the records from this offset up to `last`, which are finished next.
+    pub(crate) fn emit(&self, first: i64, last: i64, outputs: Vec<Output>) {
+        self.exactly.session().emit(self.number, first, last, outputs);
     }
 
     /// These offsets are finished.

@@ -7,7 +7,7 @@ use milena::Header;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::handler::{FromRecord, RecordService};
+use crate::handler::{AsService, FromRecord, GroupService, RecordService};
 use crate::{Failure, Record};
 
 /// A record that a handler of [`Pipeline::run_to`](crate::Pipeline::run_to) writes.
@@ -156,12 +156,21 @@ impl<T: Outputs, E: Into<Failure>> Outputs for Result<T, E> {
     }
 }
 
-/// What [`Pipeline::run_to`](crate::Pipeline::run_to) calls for each record: an async function as a [`Handler`](crate::Handler) is
-/// one, that returns [`Outputs`].
+/// What [`Pipeline::run_to`](crate::Pipeline::run_to) calls for each record.
+///
+/// These are handlers that write:
+///
+/// - An async function as a [`Handler`](crate::Handler) is one, that returns [`Outputs`].
+/// - [`blocking`](crate::blocking) of a function that returns [`Outputs`].
+/// - A `tower` service that takes a [`Record`] and answers with an [`Output`], or an `Option` or a `Vec` of them.
+/// - [Layers](crate::layers) around the [`writer`] of one of these: what it writes counts if the layers around it succeed too.
+///
+/// A service that answers with nothing, and has no writer inside, writes nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler that writes",
     note = "it is an async function of one to six arguments that are `FromRecord`, which returns `Outputs`: an `Output`, an \
-            `Option` or a `Vec` of them, nothing, or a `Result` of one of these"
+            `Option` or a `Vec` of them, nothing, or a `Result` of one of these; `blocking(function)` of one that returns them; or a \
+            `tower` service of `Record` that answers with them"
 )]
 pub trait Transform<M>: Sized {
     /// The service that it becomes.
@@ -169,6 +178,163 @@ pub trait Transform<M>: Sized {
 
     /// Makes a service of it, which gives what the function returns to the pipeline.
     fn into_service(self) -> Self::Service;
+}
+
+/// What [`Pipeline::run_together_to`](crate::Pipeline::run_together_to) calls for each group of records: an async function of
+/// `Vec<Record>` that returns [`Outputs`], or a `tower` service of `Vec<Record>` that answers with them.
+pub trait GroupTransform<M>: Sized {
+    /// The service that it becomes.
+    type Service: GroupService;
+
+    /// Makes a service of it, which gives what the function returns to the pipeline.
+    fn into_service(self) -> Self::Service;
+}
+
+/// Makes a `tower` service of a handler that writes, to put layers around it. It answers with nothing: what it writes goes to the
+/// pipeline.
+///
+/// ```
+/// use milena_pipeline::layers::Timeout;
+/// use milena_pipeline::prelude::*;
+/// use milena_pipeline::writer;
+/// use tower::ServiceBuilder;
+///
+/// let handler = ServiceBuilder::new()
+///     .layer(Timeout::new(2.s()))
+///     .service(writer(async |Value(amount): Value<String>| Output::new().value(format!("{amount} EUR"))));
+/// # let _ = handler;
+/// ```
+pub fn writer<M, H: Transform<M>>(handler: H) -> H::Service {
+    handler.into_service()
+}
+
+/// Says that a handler is a service that answers with outputs. Only for type inference.
+#[derive(Debug)]
+pub enum AsWriter {}
+
+/// What a service that writes answers with: not nothing, which may be that of layers around a [`writer`].
+pub trait Written: Outputs {}
+
+impl Written for Output {}
+impl Written for Option<Output> {}
+impl Written for Vec<Output> {}
+
+/// What a handler is called with.
+pub trait Input: Clone + Send + 'static {
+    /// Gives what is written for it to the pipeline.
+    ///
+    /// # Errors
+    /// When the pipeline writes nothing.
+    fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure>;
+}
+
+impl Input for Record {
+    fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure> {
+        self.emit_up_to(self.offset(), outputs)
+    }
+}
+
+impl Input for Vec<Record> {
+    fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure> {
+        let (Some(first), Some(last)) = (self.first(), self.last()) else { return Ok(()) };
+        first.emit_up_to(last.offset(), outputs)
+    }
+}
+
+/// A service that gives what another one answers with to the pipeline.
+#[derive(Debug, Clone)]
+pub struct Emitting<S>(S);
+
+impl<T, S> Service<T> for Emitting<S>
+where
+    T: Input,
+    S: Service<T, Response: Outputs, Error: Into<Failure>>,
+{
+    type Response = ();
+    type Error = Failure;
+    type Future = Call<S::Future, T>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.0.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, input: T) -> Self::Future {
+        Call::Called { future: self.0.call(input.clone()), input }
+    }
+}
+
+impl<S> Transform<AsWriter> for S
+where
+    S: Service<Record, Response: Written, Error: Into<Failure>, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+{
+    type Service = Emitting<S>;
+
+    fn into_service(self) -> Emitting<S> {
+        Emitting(self)
+    }
+}
+
+impl<S: RecordService> Transform<AsService> for S {
+    type Service = S;
+
+    fn into_service(self) -> S {
+        self
+    }
+}
+
+impl<S> GroupTransform<AsWriter> for S
+where
+    S: Service<Vec<Record>, Response: Written, Error: Into<Failure>, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+{
+    type Service = Emitting<S>;
+
+    fn into_service(self) -> Emitting<S> {
+        Emitting(self)
+    }
+}
+
+impl<S: GroupService> GroupTransform<AsService> for S {
+    type Service = S;
+
+    fn into_service(self) -> S {
+        self
+    }
+}
+
+impl<F, R> GroupTransform<(Vec<Record>,)> for F
+where
+    F: Fn(Vec<Record>) -> R + Clone + Send + 'static,
+    R: Future<Output: Outputs> + Send + 'static,
+{
+    type Service = Writing<F, Vec<Record>>;
+
+    fn into_service(self) -> Self::Service {
+        Writing { function: self, arguments: std::marker::PhantomData }
+    }
+}
+
+impl<F, R> Service<Vec<Record>> for Writing<F, Vec<Record>>
+where
+    F: Fn(Vec<Record>) -> R + Clone + Send + 'static,
+    R: Future<Output: Outputs> + Send + 'static,
+{
+    type Response = ();
+    type Error = Failure;
+    type Future = Call<R, Vec<Record>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, records: Vec<Record>) -> Self::Future {
+        Call::Called { future: (self.function)(records.clone()), input: records }
+    }
 }
 
 /// An async function that writes, as a service.
@@ -188,23 +354,23 @@ pin_project! {
     /// A call of an async function that writes.
     #[project = CallOf]
     #[derive(Debug)]
-    pub enum Call<R> {
+    pub enum Call<R, T> {
         /// An argument could not be taken from the record.
         Refused { failure: Option<Failure> },
         /// The function runs.
-        Called { record: Record, #[pin] future: R },
+        Called { input: T, #[pin] future: R },
     }
 }
 
-impl<R: Future<Output: Outputs>> Future for Call<R> {
+impl<R: Future<Output: Outputs>, T: Input> Future for Call<R, T> {
     type Output = Result<(), Failure>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             CallOf::Refused { failure } => Poll::Ready(failure.take().map_or(Ok(()), Err)),
-            CallOf::Called { record, future } => {
+            CallOf::Called { input, future } => {
                 let outputs = ready!(future.poll(context)).into_outputs()?;
-                Poll::Ready(record.emit(outputs))
+                Poll::Ready(input.emit(outputs))
             }
         }
     }
@@ -233,19 +399,19 @@ macro_rules! functions {
         {
             type Response = ();
             type Error = Failure;
-            type Future = Call<R>;
+            type Future = Call<R, Record>;
 
             fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
                 Poll::Ready(Ok(()))
             }
 
             #[allow(non_snake_case, reason = "the arguments are named as their types")]
-            fn call(&mut self, record: Record) -> Call<R> {
+            fn call(&mut self, record: Record) -> Call<R, Record> {
                 $(let $argument = match $argument::from_record(&record) {
                     Ok(argument) => argument,
                     Err(failure) => return Call::Refused { failure: Some(failure) },
                 };)*
-                Call::Called { future: (self.function)($($argument),*), record }
+                Call::Called { future: (self.function)($($argument),*), input: record }
             }
         }
     };

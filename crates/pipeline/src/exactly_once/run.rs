@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use milena::{Client, GroupConsumerBuilder, Isolation, TransactionalProducer};
 
-use super::{Exactly, Terms, Transform};
+use super::{Exactly, GroupTransform, Terms, Transform};
 use crate::dead_letters::ADDED_BYTES_MAX;
 use crate::error::PipelineError;
-use crate::worker::Taken;
+use crate::schedule::Order;
+use crate::worker::{Group, Taken};
 use crate::{Pipeline, Report, Together};
 
 /// How a pipeline writes in transactions.
@@ -150,5 +151,67 @@ impl Pipeline {
         let parts = self.settings.exactly.open(topic.into(), self.consumer.client()).await?;
         let service = handler.into_service();
         self.run_units::<Taken, _>(service, Together::up_to(1), Some(parts), shutdown).await
+    }
+
+    /// As [`run_to`](Self::run_to), but `handler` is called with groups of records, as that of
+    /// [`run_together`](Self::run_together). What it returns is written in one transaction with the offsets of all records of the
+    /// group. So they have to follow each other: the order is [`Order::Partition`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # cluster.create_topic("sums", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let producer = client.producer().build().await?;
+    /// # for amount in ["5", "7"] {
+    /// #     producer.send(milena::Record::to("orders").value(amount)).await?;
+    /// # }
+    /// use milena_pipeline::prelude::*;
+    ///
+    /// let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+    ///     .order(Order::Partition)
+    ///     .transactional_id("billing-1");
+    /// # let watch = pipeline.watch();
+    /// # let shutdown = async move { while watch.stats().finished < 2 { tokio::task::yield_now().await } };
+    /// let report = pipeline
+    ///     .run_together_to(
+    ///         "sums",
+    ///         Together::up_to(500).within(20.ms()),
+    ///         async |records: Vec<Record>| {
+    ///             let amounts = records.iter().map(|record| String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned());
+    ///             let amounts: Result<Vec<u32>, _> = amounts.map(|amount| amount.parse()).collect();
+    ///             let sum: u32 = amounts.map_err(Failure::poison)?.iter().sum();
+    ///             Ok::<_, Failure>(Output::new().value(sum.to_string()))
+    ///         },
+    ///         shutdown,
+    ///     )
+    ///     .await?;
+    /// assert_eq!(report.finished, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As there, and with another order.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn run_together_to<M, H: GroupTransform<M>>(
+        self,
+        topic: impl Into<String>,
+        together: Together,
+        handler: H,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Report, PipelineError> {
+        together.check()?;
+        if self.settings.order != Order::Partition {
+            return Err(PipelineError::setting(
+                "run_together_to() writes the outputs of a group with the offsets of all its records, which have to follow each \
+                 other: set order(Order::Partition), or write for each record with run_to()",
+            ));
+        }
+        let parts = self.settings.exactly.open(topic.into(), self.consumer.client()).await?;
+        self.run_units::<Group, _>(handler.into_service(), together, Some(parts), shutdown).await
     }
 }

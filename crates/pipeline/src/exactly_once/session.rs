@@ -36,8 +36,10 @@ struct Part {
     told: i64,
     /// Finished ranges above the base: their ends by their starts.
     done: BTreeMap<i64, i64>,
-    /// By the offset of their record.
+    /// By the offset of their record, or of the first of a group.
     outputs: BTreeMap<i64, Vec<Output>>,
+    /// The last offset of each group that has outputs, by its first one. They are written with the offsets of all its records.
+    groups: BTreeMap<i64, i64>,
     /// The outputs' memory counts as the partition's.
     flow: Option<Arc<Flow>>,
 }
@@ -62,9 +64,9 @@ impl<M> Session<M> {
     }
 
     pub(super) fn enter(&mut self, number: u64, topic: Arc<str>, partition: i32, flow: Option<Arc<Flow>>) {
-        let (done, outputs) = (BTreeMap::new(), BTreeMap::new());
-        let part =
-            Part { topic, partition, base: None, routed: 0, committed: 0, told: 0, done, outputs, flow };
+        let (done, outputs, groups) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (base, routed, committed, told) = (None, 0, 0, 0);
+        let part = Part { topic, partition, base, routed, committed, told, done, outputs, groups, flow };
         self.parts.insert(number, part);
     }
 
@@ -80,14 +82,24 @@ impl<M> Session<M> {
         part.routed = end;
     }
 
-    /// A record at this offset was processed, or is put aside: it is finished next.
-    pub(super) fn emit(&mut self, number: u64, offset: i64, outputs: Vec<Output>) {
+    /// The records of a partition from `first` up to `last` were processed, or one is put aside: they are finished next. What an
+    /// earlier attempt has written counts no more.
+    pub(super) fn emit(&mut self, number: u64, first: i64, last: i64, outputs: Vec<Output>) {
         let Some(part) = self.parts.get_mut(&number) else { return };
-        if !outputs.is_empty() {
-            if let Some(flow) = &part.flow {
-                flow.take(outputs.iter().map(Output::bytes).sum());
-            }
-            part.outputs.insert(offset, outputs);
+        part.groups.remove(&first);
+        let bytes = |outputs: &[Output]| outputs.iter().map(Output::bytes).sum();
+        if let (Some(flow), Some(before)) = (&part.flow, part.outputs.remove(&first)) {
+            flow.give_back(bytes(&before));
+        }
+        if outputs.is_empty() {
+            return;
+        }
+        if let Some(flow) = &part.flow {
+            flow.take(bytes(&outputs));
+        }
+        part.outputs.insert(first, outputs);
+        if first < last {
+            part.groups.insert(first, last);
         }
     }
 
@@ -130,17 +142,24 @@ impl<M> Session<M> {
     pub(super) fn take(&mut self) -> Load<M> {
         self.fresh = 0;
         let mut parts = Vec::new();
+        let all = std::mem::take(&mut self.marks);
+        let of_parts = &self.parts;
+        // Nothing of a partition in whose group a worker is just marking records: the consumer would commit a part of the group.
+        let is_amid = |number: &u64| of_parts.get(number).is_some_and(Part::is_amid_group);
+        let (later, marks) = all.into_iter().partition(|(number, _)| is_amid(number));
+        self.marks = later;
         for (number, part) in &mut self.parts {
             if !part.is_ready() {
                 continue;
             }
             let Some(upto) = part.base else { continue };
             part.told = upto;
+            part.groups.retain(|_, last| *last >= upto);
             let later = part.outputs.split_off(&upto);
             let outputs = std::mem::replace(&mut part.outputs, later);
             parts.push(LoadPart { number: *number, upto, outputs });
         }
-        Load { marks: std::mem::take(&mut self.marks), parts }
+        Load { marks, parts }
     }
 
     /// The transaction was aborted. The consumer knows its marks already.
@@ -166,7 +185,16 @@ impl<M> Session<M> {
 
 impl Part {
     fn is_ready(&self) -> bool {
-        self.base.is_some_and(|base| base > self.committed || self.outputs.range(..base).next().is_some())
+        !self.is_amid_group()
+            && self
+                .base
+                .is_some_and(|base| base > self.committed || self.outputs.range(..base).next().is_some())
+    }
+
+    /// Whether some records of a group with outputs are finished, and some are not.
+    fn is_amid_group(&self) -> bool {
+        let Some(base) = self.base else { return false };
+        self.groups.range(..base).any(|(_, last)| *last >= base)
     }
 
     fn finish(&mut self, from: i64, end: i64) {
@@ -190,7 +218,7 @@ mod tests {
     }
 
     fn finish(session: &mut Session<()>, offset: i64) {
-        session.emit(1, offset, vec![Output::new().value(offset.to_string())]);
+        session.emit(1, offset, offset, vec![Output::new().value(offset.to_string())]);
         session.finish(1, offset, offset + 1, ());
     }
 
@@ -226,6 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn outputs_of_a_group_are_written_with_all_of_its_offsets() {
+        let mut session = session();
+        finish(&mut session, 10);
+        session.emit(1, 11, 13, vec![Output::new()]);
+        session.finish(1, 11, 12, ());
+        let load = session.take();
+        assert!(load.marks.is_empty() && load.parts.is_empty(), "amid the group");
+        session.finish(1, 12, 14, ());
+        let load = session.take();
+        assert_eq!((load.marks.len(), content(&load)), (3, vec![(14, vec![10, 11])]));
+        session.commit(load.parts);
+        assert!(session.is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_has_written_counts_no_more() {
+        let mut session = session();
+        session.emit(1, 10, 12, vec![Output::new().value("of the group")]);
+        session.emit(1, 10, 10, Vec::new());
+        session.finish(1, 10, 11, ());
+        assert_eq!(content(&session.take()), [(11, vec![])]);
+    }
+
+    #[test]
     fn offsets_between_batches_are_finished() {
         let mut session = session();
         (10..15).for_each(|offset| finish(&mut session, offset));
@@ -246,7 +298,7 @@ mod tests {
         session.enter(2, Arc::from("orders"), 0, None);
         session.route(2, 10, 15);
         session.refuse("orders", 0);
-        session.emit(2, 10, vec![Output::new()]);
+        session.emit(2, 10, 10, vec![Output::new()]);
         session.finish(2, 10, 11, ());
         assert_eq!(content(&session.take()), [(11, vec![10])]);
         // The consumer says so first.

@@ -1,18 +1,24 @@
 //! Handlers that compute for long or block their thread.
 
+use std::hash::BuildHasher;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use super::Outcome;
+use super::Answer;
 use crate::{Failure, Record};
 
 /// Makes a handler of a function that blocks or computes: each call runs on a thread of the runtime's pool for blocking work.
 ///
 /// The thread cannot be stopped: if the partition is given up meanwhile, or the time limit has passed, the function goes on, and
-/// what it returns counts no more. A function that may take long looks at [`Record::is_cancelled`].
+/// what it returns counts no more. A function that may take long looks at [`Record::is_cancelled`]. The next attempt at the same record
+/// waits until it has ended, so that it never runs twice at the same time in this pipeline; the time limit of that attempt counts
+/// meanwhile. Another member of the group cannot know of it.
 ///
 /// ```
 /// use milena_pipeline::{Failure, Record, blocking};
@@ -24,52 +30,156 @@ use crate::{Failure, Record};
 /// });
 /// milena_pipeline::service(handler);
 /// ```
+///
+/// With [`Pipeline::run_to`](crate::Pipeline::run_to) the function returns an [`Output`](crate::Output), or an `Option` or a `Vec` of them.
 pub fn blocking<F, O>(function: F) -> Blocking<F>
 where
     F: Fn(Record) -> O + Clone + Send + 'static,
-    O: Outcome + Send + 'static,
+    O: Answer,
 {
-    Blocking(function)
+    Blocking { function, runs: Arc::default() }
 }
 
 /// A blocking function as a service; see [`blocking`].
 #[derive(Debug, Clone)]
-pub struct Blocking<F>(F);
+pub struct Blocking<F> {
+    function: F,
+    /// All workers have the same: a partition may come back to another one.
+    runs: Arc<Runs>,
+}
 
 impl<F, O> Service<Record> for Blocking<F>
 where
     F: Fn(Record) -> O + Clone + Send + 'static,
-    O: Outcome + Send + 'static,
+    O: Answer,
 {
-    type Response = ();
+    type Response = O::Response;
     type Error = Failure;
-    type Future = OnThread;
+    type Future = OnThread<O::Response>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, record: Record) -> OnThread {
-        let function = self.0.clone();
-        OnThread(tokio::task::spawn_blocking(move || function(record).into_result()))
+    fn call(&mut self, record: Record) -> Self::Future {
+        let function = self.function.clone();
+        let begin = move |record: Record, run: Run| {
+            tokio::task::spawn_blocking(move || {
+                let _run = run;
+                function(record).into_answer()
+            })
+        };
+        match Run::begin(&self.runs, &record) {
+            Ok(run) => OnThread::Runs(begin(record, run)),
+            Err(mut ended) => {
+                let runs = Arc::clone(&self.runs);
+                OnThread::Waits(Box::pin(async move {
+                    loop {
+                        ended.cancelled().await;
+                        match Run::begin(&runs, &record) {
+                            Ok(run) => return begin(record, run),
+                            Err(another) => ended = another,
+                        }
+                    }
+                }))
+            }
+        }
     }
 }
 
-/// A call that runs on another thread.
-#[derive(Debug)]
-pub struct OnThread(JoinHandle<Result<(), Failure>>);
+/// The calls that are on a thread, also those whose outcome counts no more, and what tells that they have ended.
+#[derive(Debug, Default)]
+struct Runs(Mutex<FxHashMap<Place, CancellationToken>>);
 
-impl Future for OnThread {
-    type Output = Result<(), Failure>;
+/// A record's topic as a number, its partition and its offset. Two topics with the same number would wait for each other.
+type Place = (u64, i32, i64);
+
+impl Runs {
+    fn inner(&self) -> MutexGuard<'_, FxHashMap<Place, CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it exists, no other call with its record begins.
+#[derive(Debug)]
+struct Run {
+    runs: Arc<Runs>,
+    place: Place,
+}
+
+impl Run {
+    /// # Errors
+    /// Fires when the call has ended that there is.
+    fn begin(runs: &Arc<Runs>, record: &Record) -> Result<Self, CancellationToken> {
+        let topic = FxBuildHasher.hash_one(record.topic());
+        let place = (topic, record.partition(), record.offset());
+        let mut inner = runs.inner();
+        if let Some(ended) = inner.get(&place) {
+            return Err(ended.clone());
+        }
+        inner.insert(place, CancellationToken::new());
+        Ok(Self { runs: Arc::clone(runs), place })
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let ended = self.runs.inner().remove(&self.place);
+        if let Some(ended) = ended {
+            ended.cancel();
+        }
+    }
+}
+
+type Call<T> = JoinHandle<Result<T, Failure>>;
+
+/// A call that runs on another thread.
+pub enum OnThread<T> {
+    /// It runs, or waits for a thread.
+    Runs(Call<T>),
+    /// An earlier call with the same record has not ended.
+    Waits(Pin<Box<dyn Future<Output = Call<T>> + Send>>),
+}
+
+impl<T> Future for OnThread<T> {
+    type Output = Result<T, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.0).poll(context)) {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                // The worker makes a failure of it, as of a panic of an async handler.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => Err(Failure::retriable(error)),
-            },
+        loop {
+            match &mut *self {
+                Self::Waits(waits) => {
+                    let call = ready!(waits.as_mut().poll(context));
+                    *self = Self::Runs(call);
+                }
+                Self::Runs(call) => {
+                    return Poll::Ready(match ready!(Pin::new(call).poll(context)) {
+                        Ok(result) => result,
+                        Err(error) => match error.try_into_panic() {
+                            // The worker makes a failure of it, as of a panic of an async handler.
+                            Ok(panic) => std::panic::resume_unwind(panic),
+                            Err(error) => Err(Failure::retriable(error)),
+                        },
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A call that has no thread yet does not begin.
+impl<T> Drop for OnThread<T> {
+    fn drop(&mut self) {
+        if let Self::Runs(call) = self {
+            call.abort();
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for OnThread<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Runs(_) => "OnThread::Runs",
+            Self::Waits(_) => "OnThread::Waits",
         })
     }
 }

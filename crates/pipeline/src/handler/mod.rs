@@ -15,6 +15,7 @@ use tower_service::Service;
 
 pub use self::blocking::{Blocking, blocking};
 pub use self::extract::{Attempt, FromBytes, FromRecord, Headers, Json, Key, Value};
+use crate::exactly_once::Output;
 use crate::{Failure, Record};
 
 /// What [`Pipeline::run`](crate::Pipeline::run) calls for each record.
@@ -159,6 +160,50 @@ impl Outcome for Infallible {
 impl<E: Into<Failure>> Outcome for Result<(), E> {
     fn into_result(self) -> Result<(), Failure> {
         self.map_err(Into::into)
+    }
+}
+
+/// What a [`blocking`] function may return: nothing, or what [`Pipeline::run_to`](crate::Pipeline::run_to) writes, an
+/// [`Output`](crate::Output), an `Option` or a `Vec` of them; or a `Result` of one of these, whose error converts into a
+/// [`Failure`].
+pub trait Answer: Send + 'static {
+    /// What the service answers with.
+    type Response: Send + 'static;
+
+    /// The result.
+    ///
+    /// # Errors
+    /// What the handler says of a record that it could not process.
+    fn into_answer(self) -> Result<Self::Response, Failure>;
+}
+
+macro_rules! answers {
+    ($($type:ty),*) => {
+        $(impl Answer for $type {
+            type Response = Self;
+
+            fn into_answer(self) -> Result<Self, Failure> {
+                Ok(self)
+            }
+        })*
+    };
+}
+
+answers!((), Output, Option<Output>, Vec<Output>);
+
+impl Answer for Infallible {
+    type Response = ();
+
+    fn into_answer(self) -> Result<(), Failure> {
+        match self {}
+    }
+}
+
+impl<T: Answer, E: Into<Failure> + Send + 'static> Answer for Result<T, E> {
+    type Response = T::Response;
+
+    fn into_answer(self) -> Result<T::Response, Failure> {
+        self.map_err(Into::into)?.into_answer()
     }
 }
 

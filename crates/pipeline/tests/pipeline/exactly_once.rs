@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use milena_pipeline::dead_letters::DeadLetters;
-use milena_pipeline::{Failure, Order, Output, Pipeline, Record, Retry, RetryTopics};
+use milena_pipeline::layers::Timeout;
+use milena_pipeline::{
+    Failure, Order, Output, Pipeline, Record, Retry, RetryTopics, Together, blocking, writer,
+};
+use tower::ServiceBuilder;
 
 use crate::world::{LIMIT, World, until};
 
@@ -178,8 +182,87 @@ async fn members_come_and_go_and_each_output_is_there_once() {
     assert_exact(&world, total).await;
 }
 
+/// What `charge` does, as a function that blocks its thread.
+fn charge_blocking(record: Record) -> Result<Vec<Output>, Failure> {
+    tokio::runtime::Handle::current().block_on(charge(record))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_writes_may_block_be_a_service_or_have_layers() {
+    let service = tower::service_fn(charge);
+    let layered = ServiceBuilder::new().layer(Timeout::new(LIMIT)).service(writer(charge));
+    for kind in ["blocking", "service", "layers"] {
+        let world = world(100).await;
+        let pipeline = pipeline(&world, "billing-1");
+        let watch = pipeline.watch();
+        let stop = until(|| watch.stats().finished == 100);
+        let report = match kind {
+            "blocking" => pipeline.run_to("invoices", blocking(charge_blocking), stop).await,
+            "service" => pipeline.run_to("invoices", service.clone(), stop).await,
+            _ => pipeline.run_to("invoices", layered.clone(), stop).await,
+        };
+        let report = report.expect("succeeds");
+        assert_eq!((report.finished, report.dead, report.moved), (100, 20, 40), "{kind}");
+        assert_exact(&world, 100).await;
+    }
+}
+
+/// Each group writes how many records it had. The program is gone at any moment: each record is in one group that is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_of_groups_are_there_once_whenever_the_program_ends() {
+    let total = 3_000;
+    let world = world(total).await;
+    let sum = async |records: Vec<Record>| {
+        tokio::time::sleep(Duration::from_micros(records.len() as u64 * 37 % 900)).await;
+        match records.iter().any(|record| number_of(record) % 50 == 0) {
+            true => Err(Failure::poison("no amount")),
+            false => Ok(Output::new().value(records.len().to_string())),
+        }
+    };
+    let together = || Together::up_to(7).within(Duration::from_millis(2));
+    for round in 0..30_u64 {
+        let pipeline = pipeline(&world, "billing-1").order(Order::Partition);
+        let watch = pipeline.watch();
+        let running =
+            tokio::spawn(pipeline.run_together_to("invoices", together(), sum, std::future::pending()));
+        until(|| watch.stats().finished > round % 20).await;
+        tokio::time::sleep(Duration::from_micros(round * 1_370 % 15_000)).await;
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+    }
+    let records = async || {
+        let sizes =
+            world.read("invoices").await.into_iter().map(|of| String::from_utf8(of.value.unwrap()).unwrap());
+        sizes.map(|size| size.parse::<usize>().unwrap()).sum::<usize>()
+    };
+    let (good, dead) = (total - total / 50, total / 50);
+    let pipeline = pipeline(&world, "billing-1").order(Order::Partition);
+    let stop = async {
+        let ending = async {
+            while records().await < good || counts(&world, "orders.dlq").await.len() < dead {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, ending).await.expect("all end");
+    };
+    pipeline.run_together_to("invoices", together(), sum, stop).await.expect("succeeds");
+    assert_eq!(records().await, good);
+    assert!(counts(&world, "orders.dlq").await.values().all(|count| *count == 1));
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_said() {
+    let world_of_groups = world(1).await;
+    let error = pipeline(&world_of_groups, "billing-1")
+        .run_together_to(
+            "invoices",
+            Together::up_to(2),
+            async |_: Vec<Record>| Output::new(),
+            std::future::pending(),
+        )
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("order(Order::Partition)"), "{error}");
     let world = world(1).await;
     let consumer = || world.client.consumer("billing").subscribe(["orders"]);
     let error =

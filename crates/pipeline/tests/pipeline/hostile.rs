@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use milena_pipeline::{Failure, Order, Pipeline, Record, RecordService, Retry, service};
+use milena_pipeline::{Failure, Order, Pipeline, Record, RecordService, Retry, blocking, service};
 use tower_service::Service;
 
 use crate::world::{Counter, LIMIT, World, until};
@@ -309,4 +309,38 @@ async fn a_partition_that_hangs_leaves_places_to_others_also_if_their_number_is_
     };
     let report = pipeline.run(handler, stop).await.expect("succeeds");
     assert_eq!(report.finished, 800);
+}
+
+/// A blocking call that was given up goes on. Its record is tried again when it has ended, and not before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_call_that_was_given_up_has_ended_before_its_record_is_tried_again() {
+    let world = World::new(1).await;
+    world.write(1, |_| (Some("k".to_owned()), 0)).await;
+    let (running, most, calls) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Counter::new());
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let handler = {
+        let (running, most, calls) = (Arc::clone(&running), Arc::clone(&most), calls.clone());
+        move |_: Record| {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            if calls.add() == 1 {
+                held.lock().unwrap().recv_timeout(LIMIT).expect("is released");
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+        }
+    };
+    let pipeline = pipeline(&world)
+        .time_limit(Duration::from_millis(20))
+        .retry(Retry::fixed(Duration::from_millis(1)).without_limit());
+    let watch = pipeline.watch();
+    let stop = async {
+        until(|| watch.stats().expired >= 3).await;
+        assert_eq!(calls.now(), 1);
+        release.send(()).expect("it waits");
+        calls.reach(2).await;
+        until(|| watch.stats().finished == 1).await;
+    };
+    pipeline.run(blocking(handler), stop).await.expect("succeeds");
+    assert_eq!(most.load(Ordering::SeqCst), 1);
 }
