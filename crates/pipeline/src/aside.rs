@@ -70,6 +70,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Aside {
+    /// The topic of the dead letters, and its number of partitions.
+    pub(crate) fn dead_letters(&self) -> Option<(&str, i32)> {
+        match &self.last {
+            Last::DeadLetters { writer, .. } => Some((writer.topic(), writer.partition_count())),
+            Last::Stop | Last::Skip => None,
+        }
+    }
+
     /// Whether there is a place for a record that has failed like this.
     pub(crate) fn has_place(&self, topic: &str, tier: Option<&Tier>, failure: &Failure) -> bool {
         !matches!(self.last, Last::Stop) || self.next(topic, tier, Some(failure)).is_some()

@@ -1,6 +1,6 @@
 //! What the tasks of one pipeline share: its clock, what it has counted, and whether it is to stop.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,8 @@ pub(crate) struct Control {
     stalls: Mutex<Vec<Arc<Stall>>>,
     pub(crate) workers: OnceLock<Vec<Arc<Inbox<Command>>>>,
     pub(crate) on_stall: OnceLock<OnStall>,
+    /// When the oldest dead letter was written, in milliseconds since the epoch. Below zero if there is none.
+    oldest_dead_letter_ms: AtomicI64,
     /// Retry topics, by tier.
     pub(crate) tiers: OnceLock<Vec<Arc<TierCounts>>>,
 }
@@ -88,6 +90,7 @@ impl Control {
             stalls: Mutex::new(Vec::new()),
             workers: OnceLock::new(),
             on_stall: OnceLock::new(),
+            oldest_dead_letter_ms: AtomicI64::new(-1),
             tiers: OnceLock::new(),
         }
     }
@@ -176,6 +179,17 @@ impl Control {
 
     pub(crate) fn end_stall(&self, stall: &Arc<Stall>) {
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner).retain(|of| !Arc::ptr_eq(of, stall));
+    }
+
+    pub(crate) fn set_oldest_dead_letter(&self, timestamp_ms: Option<i64>) {
+        self.oldest_dead_letter_ms.store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// How long ago the oldest dead letter was written.
+    pub(crate) fn oldest_dead_letter(&self) -> Option<Duration> {
+        let written = u64::try_from(self.oldest_dead_letter_ms.load(Ordering::Relaxed)).ok()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(now.saturating_sub(Duration::from_millis(written)))
     }
 
     /// The number of records in work for longer than the limit.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use milena::{Batch, Consumer, Error, PartitionHandle};
+use milena::{Batch, Consumer, ConsumerHandle, Error, GroupConsumerBuilder, PartitionHandle};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
@@ -71,6 +71,45 @@ impl Intake {
         Self { order, partition_bytes_max, workers, control, retries, keeper, exactly, routes }
     }
 
+    /// The consumer, whose partitions are given up here before another member has them.
+    pub(crate) fn attend(
+        self: &Arc<Self>,
+        consumer: GroupConsumerBuilder,
+        drain: Duration,
+    ) -> GroupConsumerBuilder {
+        let [assigned, revoking, losing] = [(); 3].map(|()| Arc::clone(self));
+        consumer
+            // A partition is read when this has ended, and hooks run one after the other. Without it, one that was lost and comes back
+            // could be read before its loss was heard of, which would then drop the new batches: their records would be missing.
+            .on_assigned(move |partitions, _| {
+                let intake = Arc::clone(&assigned);
+                async move { intake.lose(&partitions).await }
+            })
+            .on_revoked(move |partitions, _: ConsumerHandle| {
+                let intake = Arc::clone(&revoking);
+                async move {
+                    let deadline = intake.control.now() + drain;
+                    intake.give_up(&partitions, deadline).await;
+                    if let Some(exactly) = &intake.exactly {
+                        exactly.flush().await;
+                        exactly.forget(&partitions);
+                    }
+                }
+            })
+            .on_lost(move |partitions, _| {
+                let intake = Arc::clone(&losing);
+                async move { intake.lose(&partitions).await }
+            })
+    }
+
+    /// Partitions are another member's already, if they were here at all.
+    async fn lose(&self, partitions: &[(String, i32)]) {
+        if let Some(exactly) = &self.exactly {
+            exactly.forget(partitions);
+        }
+        self.give_up(partitions, Duration::ZERO).await;
+    }
+
     /// Takes batches until the consumer has ended.
     ///
     /// # Errors
@@ -99,7 +138,7 @@ impl Intake {
         }
     }
 
-    fn route(&self, mut batch: Batch, consumer: &milena::ConsumerHandle, routes: &mut Routes) {
+    fn route(&self, mut batch: Batch, consumer: &ConsumerHandle, routes: &mut Routes) {
         let (topic, partition) = (batch.topic(), batch.partition());
         let known = routes.by_topic.get(topic).is_some_and(|of| of.contains_key(&partition));
         if !known {
@@ -220,15 +259,6 @@ impl Intake {
                 .collect()
         };
         self.give_up(&all, deadline).await
-    }
-
-    /// What writes in transactions, if the pipeline does.
-    pub(crate) fn exactly(&self) -> Option<&Arc<Exactly>> {
-        self.exactly.as_ref()
-    }
-
-    pub(crate) fn control(&self) -> &Control {
-        &self.control
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use milena::{ConsumerHandle, GroupConsumerBuilder};
+use milena::GroupConsumerBuilder;
 use tokio::task::JoinSet;
 
+use crate::alerts::Alerts;
 use crate::aside::{Aside, Last};
 use crate::control::{Control, OnStall, share_of};
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{self, DeadLetters};
 use crate::error::PipelineError;
 use crate::exactly_once::{self, Parts};
 use crate::gather::Together;
@@ -81,6 +82,7 @@ pub struct Pipeline {
     pub(crate) consumer: GroupConsumerBuilder,
     pub(crate) settings: Settings,
     on_stall: Option<OnStall>,
+    alerts: Option<Alerts>,
     control: Arc<Control>,
 }
 
@@ -129,7 +131,7 @@ impl Pipeline {
             partition_bytes_max: 4 << 20,
             waiting_max: 10_000,
         };
-        Self { consumer, settings, on_stall: None, control: Arc::new(Control::new()) }
+        Self { consumer, settings, on_stall: None, alerts: None, control: Arc::new(Control::new()) }
     }
 
     /// Sets which records may be in work at the same time. Default [`Order::Key`].
@@ -276,6 +278,27 @@ impl Pipeline {
         self
     }
 
+    /// Has rules watch the pipeline while it runs, and people told when one of them is broken; see [`alerts`](crate::alerts). When the
+    /// pipeline has ended, also with an error, it waits up to 5 seconds until all is delivered. The last ones that are set count.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// use milena_pipeline::alerts::{Alerts, Command, Rule};
+    /// use milena_pipeline::prelude::*;
+    ///
+    /// let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+    ///     .alerts(Alerts::of("billing").rule(Rule::dead_letter_rate(10)).to(Command::new("notify-send")));
+    /// # let _ = pipeline;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn alerts(mut self, alerts: Alerts) -> Self {
+        self.alerts = Some(alerts);
+        self
+    }
+
     /// What the pipeline says of itself, also while it runs.
     pub fn watch(&self) -> PipelineWatch {
         PipelineWatch { control: Arc::clone(&self.control) }
@@ -354,95 +377,66 @@ impl Pipeline {
     }
 
     pub(crate) async fn run_units<U: Unit, S: Work<U>>(
+        mut self,
+        service: S,
+        together: Together,
+        writing: Option<Parts>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Report, PipelineError> {
+        let alerts = self.alerts.take().map(|alerts| alerts.watch(self.watch())).transpose();
+        let alerts = alerts.map_err(|error| PipelineError::setting(&error.to_string()))?;
+        // It is large, and would be so twice in the future that it is awaited in.
+        let ended = Box::pin(self.run_watched::<U, S>(service, together, writing, shutdown)).await;
+        if let Some(alerts) = alerts {
+            // Also of an error that people should hear of.
+            alerts.close(ALERTS_CLOSE).await;
+        }
+        ended
+    }
+
+    async fn run_watched<U: Unit, S: Work<U>>(
         self,
         service: S,
         together: Together,
         writing: Option<Parts>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Report, PipelineError> {
-        let Self { consumer, settings, on_stall, control } = self;
+        let Self { consumer, settings, on_stall, control, .. } = self;
         let worker_count = settings.check()?;
         if on_stall.is_some_and(|report| control.on_stall.set(report).is_err()) {
             unreachable!("a pipeline runs once");
         }
         let client = consumer.client().clone();
-        let group: Arc<str> = Arc::from(consumer.group());
         let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();
-        let (mut consumer, mut retries) = (consumer, None);
-        if let Some(of) = &settings.retry_topics {
-            let of = of.open(&client, &group, &topics).await?;
-            consumer = of.subscribe(consumer);
-            if control.tiers.set(of.counts().to_vec()).is_err() {
-                unreachable!("a pipeline runs once");
-            }
-            retries = Some(Arc::new(of));
-        }
-        let last = match &settings.given_up {
-            Given::Stop => Last::Stop,
-            Given::Skip => Last::Skip,
-            Given::DeadLetters(to) => {
-                let writer = to.open(&client, &topics).await.map_err(PipelineError::of_client)?;
-                Last::DeadLetters { writer: Box::new(writer), group }
-            }
-        };
-        let keeps_order = settings.retry_topics.as_ref().is_some_and(RetryTopics::keeps_order);
-        let keeper = retries.clone().filter(|_| keeps_order);
-        let keeper = keeper.map(|retries| Arc::new(Keeper::new(retries, settings.order)));
-        let aside = Aside { retries: retries.clone(), last };
+        let Topics { aside, keeper, consumer } = settings.open(consumer, &topics, &control).await?;
+        let oldest = aside.dead_letters().map(|(topic, partition_count)| {
+            dead_letters::watch_oldest(
+                client.clone(),
+                topic.to_owned(),
+                partition_count,
+                Arc::clone(&control),
+            )
+        });
         let exactly = writing.as_ref().map(|parts| Arc::clone(&parts.exactly));
-        if exactly.is_some() {
-            consumer = exactly_once::Settings::consumer(consumer);
-        }
         let inboxes: Vec<_> = (0..worker_count).map(|_| Arc::new(Inbox::new())).collect();
         if control.workers.set(inboxes.clone()).is_err() {
             unreachable!("a pipeline runs once");
         }
-        let intake = Intake::new(
+        let intake = Arc::new(Intake::new(
             settings.order,
             settings.partition_bytes_max,
             inboxes.clone(),
             Arc::clone(&control),
-            retries,
+            aside.retries.clone(),
             keeper.clone(),
             exactly.clone(),
-        );
-        let intake = Arc::new(intake);
-        let (revoking, losing, drain) = (Arc::clone(&intake), Arc::clone(&intake), settings.drain);
-        let assigned = Arc::clone(&intake);
-        let consumer = consumer
-            // A partition is read when this has ended, and hooks run one after the other. Without it, one that was lost and comes back
-            // could be read before its loss was heard of, which would then drop the new batches: their records would be missing.
-            .on_assigned(move |partitions, _| {
-                let intake = Arc::clone(&assigned);
-                async move {
-                    if let Some(exactly) = intake.exactly() {
-                        exactly.forget(&partitions);
-                    }
-                    intake.give_up(&partitions, Duration::ZERO).await;
-                }
-            })
-            .on_revoked(move |partitions, _: ConsumerHandle| {
-                let intake = Arc::clone(&revoking);
-                async move {
-                    let deadline = intake.control().now() + drain;
-                    intake.give_up(&partitions, deadline).await;
-                    if let Some(exactly) = intake.exactly() {
-                        exactly.flush().await;
-                        exactly.forget(&partitions);
-                    }
-                }
-            })
-            .on_lost(move |partitions, _| {
-                let intake = Arc::clone(&losing);
-                async move {
-                    if let Some(exactly) = intake.exactly() {
-                        exactly.forget(&partitions);
-                    }
-                    intake.give_up(&partitions, Duration::ZERO).await;
-                }
-            });
-        let keeps_finished = settings.keeps_finished && exactly.is_none();
-        let consumer = if keeps_finished { consumer.keep_finished() } else { consumer };
+        ));
+        let consumer = match &exactly {
+            None if settings.keeps_finished => consumer.keep_finished(),
+            None => consumer,
+            Some(_) => exactly_once::Settings::consumer(consumer),
+        };
+        let consumer = intake.attend(consumer, settings.drain);
         let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
         let limit = settings.is_adaptive.then(|| Limit::new(settings.concurrency));
         let concurrency = limit.as_ref().map_or(settings.concurrency, Limit::get);
@@ -457,17 +451,20 @@ impl Pipeline {
             aside: Arc::new(aside),
             hasher: RandomState::default(),
         };
-        // Its workers end when this is dropped.
-        let mut workers = JoinSet::new();
+        // Its tasks end when this is dropped.
+        let mut tasks = JoinSet::new();
         for (inbox, permits) in inboxes.into_iter().zip(permits) {
             let (service, common, handle) = (service.clone(), common.clone(), consumer.handle());
-            workers.spawn(Worker::<U, S>::new(service, common, permits, inbox, handle).run());
+            tasks.spawn(Worker::<U, S>::new(service, common, permits, inbox, handle).run());
         }
         if let Some(keeper) = keeper {
-            workers.spawn(keeper.run(client, consumer.handle(), Arc::clone(&control)));
+            tasks.spawn(keeper.run(client, consumer.handle(), Arc::clone(&control)));
+        }
+        if let Some(oldest) = oldest {
+            tasks.spawn(oldest);
         }
         let writer = writing.map(|Parts { exactly, producer, terms }| {
-            workers.spawn(exactly.run(producer, consumer.handle(), terms, Arc::clone(&control)))
+            tasks.spawn(exactly.run(producer, consumer.handle(), terms, Arc::clone(&control)))
         });
         tokio::select! {
             taken = intake.run(&mut consumer) => {
@@ -477,8 +474,8 @@ impl Pipeline {
             }
             () = shutdown => {}
             () = control.stopping.notified() => {}
-            // Only a panic in this crate ends one.
-            Some(ended) = workers.join_next() => {
+            // Only a panic in this crate ends one, or a failure that is known already.
+            Some(ended) = tasks.join_next() => {
                 control.fail(PipelineError::worker(ended.err().map(|error| error.to_string())));
             }
         }
@@ -492,21 +489,24 @@ impl Pipeline {
             writer.abort();
         }
         let closed = consumer.close().await;
-        drop(workers);
+        drop(tasks);
         if let Some(failure) = control.take_failure() {
             return Err(failure);
         }
         closed.map_err(PipelineError::of_client)?;
-        let stats = PipelineStats::of(&control);
-        Ok(Report {
-            finished: stats.finished,
-            dead: stats.dead,
-            skipped: stats.skipped,
-            retries: stats.retries,
-            moved: stats.moved,
-            left,
-        })
+        Ok(Report::of(&PipelineStats::of(&control), left))
     }
+}
+
+/// How long alerts have to be delivered after the pipeline has ended.
+const ALERTS_CLOSE: Duration = Duration::from_secs(5);
+
+/// The topics that a pipeline writes failed records to.
+struct Topics {
+    aside: Aside,
+    keeper: Option<Arc<Keeper>>,
+    /// It reads the retry topics too.
+    consumer: GroupConsumerBuilder,
 }
 
 impl Settings {
@@ -533,6 +533,38 @@ impl Settings {
             _ if self.partition_bytes_max == 0 => wrong("partition_bytes_max is 0: no record could be read"),
             _ => Ok(workers),
         }
+    }
+
+    /// Looks up the topics for failed records of these, and creates those that are to be created.
+    async fn open(
+        &self,
+        mut consumer: GroupConsumerBuilder,
+        topics: &[String],
+        control: &Control,
+    ) -> Result<Topics, PipelineError> {
+        let client = consumer.client().clone();
+        let group: Arc<str> = Arc::from(consumer.group());
+        let mut retries = None;
+        if let Some(of) = &self.retry_topics {
+            let of = of.open(&client, &group, topics).await?;
+            consumer = of.subscribe(consumer);
+            if control.tiers.set(of.counts().to_vec()).is_err() {
+                unreachable!("a pipeline runs once");
+            }
+            retries = Some(Arc::new(of));
+        }
+        let last = match &self.given_up {
+            Given::Stop => Last::Stop,
+            Given::Skip => Last::Skip,
+            Given::DeadLetters(to) => {
+                let writer = to.open(&client, topics).await.map_err(PipelineError::of_client)?;
+                Last::DeadLetters { writer: Box::new(writer), group }
+            }
+        };
+        let keeps_order = self.retry_topics.as_ref().is_some_and(RetryTopics::keeps_order);
+        let keeper = retries.clone().filter(|_| keeps_order);
+        let keeper = keeper.map(|retries| Arc::new(Keeper::new(retries, self.order)));
+        Ok(Topics { aside: Aside { retries, last }, keeper, consumer })
     }
 
     fn terms(&self) -> Terms {

@@ -28,6 +28,13 @@ pub struct Report {
     pub left: Vec<Left>,
 }
 
+impl Report {
+    pub(crate) fn of(stats: &PipelineStats, left: Vec<Left>) -> Self {
+        let PipelineStats { finished, dead, skipped, retries, moved, .. } = *stats;
+        Self { finished, dead, skipped, retries, moved, left }
+    }
+}
+
 /// A record that was left unfinished.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -124,6 +131,10 @@ pub struct PipelineStats {
     pub moved: u64,
     /// The retry topics, by tier.
     pub retry_tiers: Vec<RetryTierStats>,
+    /// How long ago the oldest dead letter was written that is in the topic: those that were dealt with are to be deleted from it, for
+    /// example by `milena dlq purge`. It is looked for when the pipeline starts, and every 30 s. None if there is none, or the
+    /// pipeline has no dead letters.
+    pub oldest_dead_letter: Option<Duration>,
     /// Writes of dead letters, and to retry topics, that failed.
     pub dead_letter_failures: u64,
     /// Whether nothing is started because a record that is given up cannot be written.
@@ -166,6 +177,7 @@ impl PipelineStats {
             skipped: counts.skipped.load(Ordering::Relaxed),
             moved: counts.moved.load(Ordering::Relaxed),
             retry_tiers: control.tiers.get().into_iter().flatten().map(|counts| counts.stats()).collect(),
+            oldest_dead_letter: control.oldest_dead_letter(),
             dead_letter_failures: counts.aside_failures.load(Ordering::Relaxed),
             is_held: control.is_held(),
             concurrency: control.concurrency(),

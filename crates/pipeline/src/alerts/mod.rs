@@ -13,14 +13,14 @@
 //! # cluster.create_topic("orders", 2)?;
 //! # let client = milena::Client::connect(cluster.bootstrap()).await?;
 //! # let shutdown = async {};
-//! let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]));
 //! let alerts = Alerts::of("billing")
 //!     .rule(Rule::dead_letter_rate(10))
 //!     .rule(Rule::records_stall())
-//!     .to(Webhook::slack("https://hooks.slack.com/services/T000/B000/XXXX")?)
-//!     .watch(pipeline.watch())?;
-//! pipeline.run(|record: Record| async move { println!("{:?}", record.value()) }, shutdown).await?;
-//! alerts.close(5.s()).await;
+//!     .to(Webhook::slack("https://hooks.slack.com/services/T000/B000/XXXX")?);
+//! Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+//!     .alerts(alerts)
+//!     .run(|record: Record| async move { println!("{:?}", record.value()) }, shutdown)
+//!     .await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -18,7 +18,7 @@ pub struct Snapshot {
     pub dead_letter_writes_failed_total: u64,
     /// Whether no records are started because a dead letter cannot be written.
     pub is_held: bool,
-    /// How long ago the oldest dead letter was written that waits for someone. [`PipelineStats`] does not have it.
+    /// How long ago the oldest dead letter was written that waits for someone.
     pub oldest_dead_letter: Option<Duration>,
     /// Records that wait for another attempt, of [`PipelineStats`] those in its retry topics.
     pub retry_backlog: u64,
@@ -30,12 +30,12 @@ impl From<PipelineStats> for Snapshot {
     fn from(stats: PipelineStats) -> Self {
         Self {
             retry_backlog: stats.retry_backlog(),
+            oldest_dead_letter: stats.oldest_dead_letter,
             records_total: stats.finished,
             dead_letters_total: stats.dead,
             dead_letter_writes_failed_total: stats.dead_letter_failures,
             is_held: stats.is_held,
             stalls: stats.stalls,
-            ..Self::default()
         }
     }
 }

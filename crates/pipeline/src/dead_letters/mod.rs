@@ -8,8 +8,10 @@
 mod dialect;
 mod headers;
 mod letter;
+mod oldest;
 mod writer;
 
+pub(crate) use self::oldest::watch as watch_oldest;
 pub use dialect::Dialect;
 pub use headers::Letter;
 pub(crate) use letter::{ADDED_BYTES_MAX, clipped};

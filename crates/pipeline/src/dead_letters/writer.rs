@@ -193,6 +193,10 @@ impl DeadLetterWriter {
         self.producer.send(output.record(&self.topic, &headers)).await
     }
 
+    pub(crate) fn partition_count(&self) -> i32 {
+        self.partition_count
+    }
+
     /// Writes what is not written in a transaction.
     pub(crate) fn producer(&self) -> &Producer {
         &self.producer

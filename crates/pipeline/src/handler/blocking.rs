@@ -61,6 +61,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[allow(clippy::async_yields_async, reason = "the call is awaited, or ended, in the next state")]
     fn call(&mut self, record: Record) -> Self::Future {
         let function = self.function.clone();
         let begin = move |record: Record, run: Run| {

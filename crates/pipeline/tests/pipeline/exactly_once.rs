@@ -198,7 +198,7 @@ async fn a_handler_that_writes_may_block_be_a_service_or_have_layers() {
         let stop = until(|| watch.stats().finished == 100);
         let report = match kind {
             "blocking" => pipeline.run_to("invoices", blocking(charge_blocking), stop).await,
-            "service" => pipeline.run_to("invoices", service.clone(), stop).await,
+            "service" => pipeline.run_to("invoices", service, stop).await,
             _ => pipeline.run_to("invoices", layered.clone(), stop).await,
         };
         let report = report.expect("succeeds");
@@ -214,7 +214,7 @@ async fn outputs_of_groups_are_there_once_whenever_the_program_ends() {
     let world = world(total).await;
     let sum = async |records: Vec<Record>| {
         tokio::time::sleep(Duration::from_micros(records.len() as u64 * 37 % 900)).await;
-        match records.iter().any(|record| number_of(record) % 50 == 0) {
+        match records.iter().any(|record| number_of(record).is_multiple_of(50)) {
             true => Err(Failure::poison("no amount")),
             false => Ok(Output::new().value(records.len().to_string())),
         }

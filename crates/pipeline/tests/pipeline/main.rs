@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod alerting;
 mod basics;
 mod circuit;
 mod exactly_once;
