@@ -66,6 +66,11 @@ impl<T> InFlight<T> {
         self.waiting.front().map(|waiting| &waiting.call)
     }
 
+    /// The request before which `index` others are in flight.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.waiting.get_mut(index).map(|waiting| &mut waiting.call)
+    }
+
     /// Takes out all requests, oldest first. The connection is gone, and none of them will be answered.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.waiting.drain(..).map(|waiting| waiting.call)

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use milena_messages::ApiKey;
 
+use crate::Instant;
+
 /// No broker's delay holds longer than this, however large the number it sends.
 pub const MAX: Duration = Duration::from_secs(60);
 
@@ -17,6 +19,24 @@ pub fn of(api: ApiKey, version: i16, body: &[u8]) -> Duration {
     }
     let ms = body.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(MAX)
+}
+
+/// From when to when a broker took no request last, because it said so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Muted(Option<(Instant, Instant)>);
+
+impl Muted {
+    /// The broker said at `now` that it takes none for `delay`.
+    pub fn note(&mut self, delay: Duration, now: Instant) {
+        if !delay.is_zero() {
+            self.0 = Some((now, now + delay));
+        }
+    }
+
+    /// How much of the time from `since` to `until` that was.
+    pub fn within(&self, since: Instant, until: Instant) -> Duration {
+        self.0.map_or(Duration::ZERO, |(from, to)| to.min(until) - from.max(since))
+    }
 }
 
 /// The first version of an API whose answers begin with the delay.
@@ -72,6 +92,20 @@ mod tests {
     use milena_wire::Writer;
 
     use super::*;
+
+    #[test]
+    fn a_delay_counts_as_far_as_it_falls_into_the_time() {
+        let at = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
+        let mut muted = Muted::default();
+        assert_eq!(muted.within(at(0), at(9)), Duration::ZERO);
+        muted.note(Duration::from_secs(10), at(10));
+        muted.note(Duration::ZERO, at(11));
+        for (since, until, expected) in
+            [(0, 9, 0), (5, 15, 5), (12, 14, 2), (15, 30, 5), (5, 30, 10), (21, 30, 0)]
+        {
+            assert_eq!(muted.within(at(since), at(until)).as_secs(), expected, "{since}..{until}");
+        }
+    }
 
     /// Every version of the answer that has a delay begins with it.
     fn check<R: Request>() {

@@ -26,7 +26,7 @@ use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
     Begun, Carried, FlushId, Flushes, GivenUp, Loss, Outcome, Producer, Request, RequestId, SEARCHED_MAX,
-    SealedBatch, Settled, Slot, Ticket, Timer,
+    SealedBatch, Settled, Slot, Ticket, Timer, Times,
 };
 use crate::metadata::{Endpoints, LeaderHint};
 use crate::rights::Resource;
@@ -107,9 +107,15 @@ impl<B: SealedBatch> Producer<B> {
     }
 
     /// Takes the oldest batch of `slot` into flight, and answers with the bytes to send.
-    pub(super) fn launch(&mut self, slot: Slot, id: RequestId, broker: BrokerId) -> Option<Bytes> {
+    pub(super) fn launch(
+        &mut self,
+        slot: Slot,
+        id: RequestId,
+        broker: BrokerId,
+        now: Instant,
+    ) -> Option<Bytes> {
         let identity = self.identity.known();
-        let partition = self.at(slot);
+        let partition = &mut self.partitions[slot.0 as usize];
         // Answers find their batch by partition and request.
         debug_assert!(partition.flights.iter().all(|flight| flight.request != id.0), "twice in a request");
         let mut closed = partition.queue.pop_front_if(|closed| closed.content.is_ready())?;
@@ -118,6 +124,13 @@ impl<B: SealedBatch> Producer<B> {
         let stamp = identity.map(|current| partition.assign(sequence, count, current));
         let bytes = batch.stamped(stamp);
         let ordinal = closed.sequence.map(|sequence| sequence.ordinal);
+        closed.times.sent_last = Some(now);
+        if closed.times.sent.is_none() {
+            closed.times.sent = Some(now);
+            if let Some((sink, sealed)) = self.sinks.get(&broker).zip(closed.times.sealed) {
+                closed.times.throttled = sink.muted.within(sealed, now);
+            }
+        }
         let flight = Flight { request: id.0, broker, ordinal, closed: Some(closed), returned: false };
         partition.flights.push_back(flight);
         Some(bytes)
@@ -234,6 +247,7 @@ impl<B: SealedBatch> Producer<B> {
         if let Some(closed) = &mut flight.closed {
             closed.doubt.note(doubt);
             closed.last_failure = Some(failure.clone());
+            self.retries.push_back(failure.clone());
         }
         // Batches in flight together fail together, and that is one failure for the backoff.
         if partition.retry.is_ready(now) {
@@ -281,7 +295,14 @@ impl<B: SealedBatch> Producer<B> {
 
     /// Puts the pieces of a batch where it was. They share its sequences: the batch was never appended, and sequences
     /// that nothing uses would be a gap.
-    pub(super) fn insert_pieces(&mut self, slot: Slot, place: usize, whole: &Closed<B>, pieces: Vec<B>) {
+    pub(super) fn insert_pieces(
+        &mut self,
+        slot: Slot,
+        place: usize,
+        whole: &Closed<B>,
+        pieces: Vec<B>,
+        now: Instant,
+    ) {
         let mut sequence = whole.sequence;
         if sequence.is_some() {
             self.at(slot).count_pieces(place, pieces.len());
@@ -294,6 +315,7 @@ impl<B: SealedBatch> Producer<B> {
             let piece = Closed {
                 ticket: self.next_ticket,
                 opened: whole.opened,
+                times: Times { sealed: Some(now), sent: None, sent_last: None, ..whole.times },
                 generation: whole.generation,
                 content: Content::Ready(batch),
                 sequence,
@@ -398,7 +420,7 @@ impl<B: SealedBatch> Producer<B> {
         match closed.content {
             Content::Ready(batch) | Content::TooLarge(batch) => {
                 self.flushes.leave(closed.generation);
-                self.settled.push_back(Settled { slot, batch, outcome });
+                self.settled.push_back(Settled { slot, batch, outcome, times: Some(closed.times) });
             }
             // It is being sealed or split. It is settled when it comes back, and a flush waits for it.
             Content::Away => drop(self.unsealed.insert(closed.ticket, outcome)),

@@ -44,7 +44,8 @@ use self::partition::{Closed, Content, Doubt, Listed, Open, Partition};
 use self::sink::{Sink, Stirred};
 use self::span::Span;
 pub use self::terms::{
-    Acks, FlushId, Loss, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
+    Acks, FlushId, Loss, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Times,
+    Transmit,
 };
 use crate::metadata::{Endpoints, LeaderHint, Snapshot};
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
@@ -70,7 +71,7 @@ const PRODUCE_BY_NAME: i16 = 12;
 ///    [`poll_unsure`](Self::poll_unsure) and [`poll_failed`](Self::poll_failed). After its events were carried out it says why
 ///    partitions are not added yet: [`handle_unadded`](Self::handle_unadded).
 /// 6. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice),
-///    [`poll_loss`](Self::poll_loss) and [`poll_hints`](Self::poll_hints), in any order.
+///    [`poll_loss`](Self::poll_loss), [`poll_retry`](Self::poll_retry) and [`poll_hints`](Self::poll_hints), in any order.
 ///
 /// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may
 /// change.
@@ -147,6 +148,8 @@ pub struct Producer<B> {
     /// Batches of this generation of flushes and of those before are purged.
     purged: Option<u64>,
     losses: VecDeque<Loss>,
+    /// Why batches are sent again, each once.
+    retries: VecDeque<Failure>,
 }
 
 /// Why batches that were opened up to an instant fail as soon as they are closed.
@@ -237,6 +240,7 @@ impl<B: SealedBatch> Producer<B> {
             given_up: None,
             purged: None,
             losses: VecDeque::new(),
+            retries: VecDeque::new(),
         }
     }
 
@@ -264,7 +268,7 @@ impl<B: SealedBatch> Producer<B> {
             return;
         }
         let generation = self.flushes.enter();
-        self.at(slot).opens.push_back(Open { since: now, generation });
+        self.at(slot).opens.push_back(Open { since: now, opened: now, generation });
         self.arm_linger(slot, now);
         self.arm_deadline(slot, now);
         self.want(slot);
@@ -310,7 +314,7 @@ impl<B: SealedBatch> Producer<B> {
             Some(open) => open,
             None => {
                 self.at(slot).unheard += 1;
-                Open { since: now, generation: self.flushes.enter() }
+                Open { since: now, opened: now, generation: self.flushes.enter() }
             }
         };
         let generation = open.generation;
@@ -331,6 +335,7 @@ impl<B: SealedBatch> Producer<B> {
         partition.queue.push_back(Closed {
             ticket: number,
             opened: open.since,
+            times: Times::closed(open.opened, now),
             generation,
             content: Content::Away,
             sequence: None,
@@ -359,11 +364,14 @@ impl<B: SealedBatch> Producer<B> {
             self.stirred.insert(broker);
         }
         match self.at(slot).queue.iter_mut().find(|closed| closed.ticket == number) {
-            Some(closed) => closed.content = Content::Ready(batch),
+            Some(closed) => {
+                closed.content = Content::Ready(batch);
+                closed.times.sealed = Some(now);
+            }
             None => {
                 let outcome = self.take_unsealed(number);
                 self.flushes.leave(generation);
-                self.settled.push_back(Settled { slot, batch, outcome });
+                self.settled.push_back(Settled { slot, batch, outcome, times: None });
             }
         }
         self.expire(slot, now);
@@ -379,7 +387,7 @@ impl<B: SealedBatch> Producer<B> {
         let closed = place.and_then(|place| queue.remove(place));
         match (place, closed) {
             (Some(place), Some(closed)) if pieces.len() > 1 => {
-                self.insert_pieces(slot, place, &closed, pieces);
+                self.insert_pieces(slot, place, &closed, pieces, now);
             }
             (_, closed) => {
                 let outcome = match closed {
@@ -394,7 +402,7 @@ impl<B: SealedBatch> Producer<B> {
                 };
                 self.flushes.leave(generation);
                 for batch in pieces {
-                    self.settled.push_back(Settled { slot, batch, outcome: outcome.clone() });
+                    self.settled.push_back(Settled { slot, batch, outcome: outcome.clone(), times: None });
                 }
             }
         }
@@ -697,7 +705,7 @@ impl<B: SealedBatch> Producer<B> {
                 self.sink(broker).ready.push_front(slot);
                 break;
             }
-            let Some(records) = self.launch(slot, id, broker) else { continue };
+            let Some(records) = self.launch(slot, id, broker, now) else { continue };
             bytes += size;
             let topic_id = self.at(slot).topic_id;
             has_ids &= topic_id.is_some();
@@ -761,6 +769,11 @@ impl<B: SealedBatch> Producer<B> {
     /// Records that were acknowledged and that are lost, as an answer has shown. Nothing can be done about them here.
     pub fn poll_loss(&mut self) -> Option<Loss> {
         self.losses.pop_front()
+    }
+
+    /// Why a batch came back without success, for each time that one did and was not given up at once.
+    pub fn poll_retry(&mut self) -> Option<Failure> {
+        self.retries.pop_front()
     }
 
     /// Whether a failure makes the metadata look outdated. It is told once.

@@ -15,13 +15,16 @@ use std::time::Duration;
 use milena_wire::{Str, Uuid};
 
 use super::span::Admission;
+use super::terms::Times;
 use crate::backoff::Retry;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, ProducerIdentity};
 
 /// A batch open in the accumulator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open {
+    /// When its delivery timeout began: a caller may have waited before.
     pub since: Instant,
+    pub opened: Instant,
     pub generation: u64,
 }
 
@@ -29,7 +32,9 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Closed<B> {
     pub ticket: u64,
+    /// When its delivery timeout began.
     pub opened: Instant,
+    pub times: Times,
     pub generation: u64,
     pub content: Content<B>,
     /// Given at the first transmission and kept for every retry, so that the broker recognises the retry (KIP-98).

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Slot;
 use crate::backoff::Retry;
+use crate::throttle::Muted;
 use crate::{BrokerId, Instant};
 
 /// No broker's throttle holds longer than this, however large the number it sends (KIP-219 sets no bound).
@@ -24,6 +25,8 @@ pub(super) struct Sink {
     pub retry: Retry,
     /// The broker takes no request before this (KIP-219).
     pub muted_until: Option<Instant>,
+    /// When it was muted last.
+    pub muted: Muted,
 }
 
 /// Sinks that are to be looked at, in ascending order. A producer looks at them several times per request, and they are a few at
@@ -63,5 +66,6 @@ impl Sink {
     /// The broker asks for no request before `throttle` is over (KIP-219).
     pub(super) fn mute(&mut self, now: Instant, throttle: Duration) {
         self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle.min(THROTTLE_MAX));
+        self.muted.note(throttle.min(THROTTLE_MAX), now);
     }
 }

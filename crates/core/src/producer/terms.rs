@@ -128,6 +128,53 @@ pub struct Settled<B> {
     pub batch: B,
     /// Whether it was written.
     pub outcome: Outcome,
+    /// When it came how far. None for a batch that was given up while it was open or being sealed.
+    pub times: Option<Times>,
+}
+
+/// When a batch came how far, as far as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The machine heard that it was opened.
+    pub opened: Instant,
+    /// It was closed.
+    pub closed: Instant,
+    /// It was sealed, or split off a batch that was too large.
+    pub sealed: Option<Instant>,
+    /// It was sent first.
+    pub sent: Option<Instant>,
+    /// It was sent last.
+    pub sent_last: Option<Instant>,
+    /// How long it was ready, before it was sent first, while its broker took no request because of a quota (KIP-219).
+    pub throttled: Duration,
+}
+
+impl Times {
+    pub(super) fn closed(opened: Instant, now: Instant) -> Self {
+        let throttled = Duration::ZERO;
+        Self { opened, closed: now, sealed: None, sent: None, sent_last: None, throttled }
+    }
+
+    /// How long it was open: from its first record until it was full or due.
+    pub fn in_batch(&self) -> Duration {
+        self.closed - self.opened
+    }
+
+    /// How long it was compressed, with the wait for a thread that does it.
+    pub fn compressing(&self) -> Option<Duration> {
+        Some(self.sealed? - self.closed)
+    }
+
+    /// How long it was ready, while its partition or broker had no place for another request. Without the broker's throttle.
+    pub fn for_slot(&self) -> Option<Duration> {
+        Some((self.sent? - self.sealed?).saturating_sub(self.throttled))
+    }
+
+    /// How long its attempts took that were not the last one, with the backoff between them. None if it was sent once.
+    pub fn retrying(&self) -> Option<Duration> {
+        let (first, last) = (self.sent?, self.sent_last?);
+        (last > first).then(|| last - first)
+    }
 }
 
 /// Records that a broker acknowledged, and that its log does not have any more.

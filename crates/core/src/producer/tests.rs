@@ -1,6 +1,7 @@
 //! The producer machine on virtual time: what a caller notices of each answer. `crates/sim/tests/core` plays it against
 //! the broker's machine, by seed.
 
+mod times;
 mod transaction;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use milena_messages::init_producer_id::InitProducerIdResponse;
 use milena_messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use milena_wire::Uuid;
 
-use super::{Acks, Order, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Transmit};
+use super::{Acks, Order, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Times, Transmit};
 use crate::metadata::tests::{set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, ProducerIdentity, Rng};
 
@@ -110,6 +111,7 @@ struct Lab {
     open: Vec<Vec<Fake>>,
     sent: Vec<Transmit>,
     settled: Vec<(u32, Outcome)>,
+    times: Vec<Option<Times>>,
     next: u32,
     /// Whether requests that were sent are on a connection, and cannot be recalled.
     is_connected: bool,
@@ -133,6 +135,7 @@ impl Lab {
             open: vec![vec![]; partitions as usize],
             sent: vec![],
             settled: vec![],
+            times: vec![],
             next: 0,
             is_connected: true,
             is_splittable: true,
@@ -156,6 +159,7 @@ impl Lab {
         lab.answer(0, ErrorCode::NONE);
         lab.sent.clear();
         lab.settled.clear();
+        lab.times.clear();
     }
 
     fn identify(&mut self, producer_id: i64, producer_epoch: i16) {
@@ -230,6 +234,7 @@ impl Lab {
         }
         while let Some(settled) = self.machine.poll_settled() {
             self.settled.push((settled.batch.number, settled.outcome));
+            self.times.push(settled.times);
         }
     }
 
