@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
 use crate::connection::{LinkSettings, Links};
 use crate::control::Control;
-use crate::metrics::{FAMILIES, Registry};
+use crate::metrics::{Collect, Counting, Registry};
 use crate::runtime::{Executor, Runtime};
 use crate::sasl::{Holder, Nonces, Sasl};
 use crate::settings::{ClientSettings, DnsLookup, Properties, Settings};
@@ -375,6 +375,8 @@ impl ClientBuilder {
             let (timeout, rng) = (of_client.connect_timeout, Rng::seeded(rng.next_u64()));
             Arc::new(Holder::start(sasl, nonces, &runtime, &clock, timeout, rng))
         });
+        let registry = self.metrics;
+        let metrics = registry.as_ref().map(|registry| Arc::new(Counting::new(registry)));
         let link_settings = LinkSettings {
             runtime: runtime.clone(),
             connector,
@@ -388,6 +390,7 @@ impl ClientBuilder {
             idle_max: of_client.connection_idle_max,
             frame_bytes_max: of_client.response_bytes_max,
             peers: Arc::default(),
+            metrics: metrics.clone(),
         };
         let links = Arc::new(Links::new(link_settings.clone(), Rng::seeded(rng.next_u64())));
         let control =
@@ -404,11 +407,8 @@ impl ClientBuilder {
         let (concerns, concerned) = mpsc::unbounded_channel();
         let pools = [self.pool.clone(), self.decompressed_pool.clone()];
         runtime.spawn_here(control.run(publish, inbox, concerned, pools));
-        if let Some(registry) = &self.metrics {
-            registry.know(FAMILIES);
-        }
         let half = of_client.memory_bytes_max / 2;
-        Ok(Client(Arc::new(Shared {
+        let client = Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
             fetch_budget: Budget::new(settings.consumer.memory_bytes_max.unwrap_or(half)),
             runtime,
@@ -421,10 +421,15 @@ impl ClientBuilder {
             snapshot,
             events,
             rng: Mutex::new(rng),
-            metrics: self.metrics,
+            metrics,
             settings,
             #[cfg(feature = "tls")]
             tls,
-        })))
+        }));
+        if let Some(registry) = registry {
+            let shared: Arc<dyn Collect> = Arc::clone(&client.0) as _;
+            registry.collect_from(&shared);
+        }
+        Ok(client)
     }
 }

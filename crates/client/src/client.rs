@@ -15,10 +15,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+#[cfg(feature = "tls")]
+use crate::clock::millis_since_epoch;
 use crate::connection::{LinkSettings, Links};
 use crate::control::Event;
 use crate::interest::Concerns;
-use crate::metrics::Registry;
+use crate::metrics::{Collect, Counting, Registry, Sheet, families};
 use crate::runtime::Executor;
 use crate::settings::Settings;
 #[cfg(feature = "tls")]
@@ -57,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) rng: Mutex<Rng>,
-    pub(crate) metrics: Option<Registry>,
+    pub(crate) metrics: Option<Arc<Counting>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<Material>>,
 }
@@ -87,7 +89,7 @@ impl Client {
 
     /// The registry that the client counts in ([`ClientBuilder::metrics`](crate::ClientBuilder::metrics)); none if it counts nothing.
     pub fn metrics(&self) -> Option<&Registry> {
-        self.0.metrics.as_ref()
+        self.0.metrics.as_ref().map(|counting| &counting.registry)
     }
 
     /// How long the certificates of the client and of the brokers are valid, and whether changed files could not be used; none
@@ -147,5 +149,30 @@ impl Client {
     pub(crate) fn retry_backoff(&self) -> Backoff {
         let settings = &self.0.settings.client;
         Backoff { min: settings.retry_backoff, max: settings.retry_backoff_max }
+    }
+}
+
+/// What is known of a client anyway.
+impl Collect for Shared {
+    fn collect(&self, sheet: &mut Sheet<'_>) {
+        let (producing, fetching) = (&self.produce_budget, &self.fetch_budget);
+        sheet.gauge(&families::PRODUCER_BUFFER_BYTES, &[], producing.bytes_used() as f64);
+        sheet.gauge(&families::PRODUCER_BUFFER_LIMIT_BYTES, &[], producing.bytes_max() as f64);
+        sheet.gauge(&families::CONSUMER_MEMORY_BYTES, &[], fetching.bytes_used() as f64);
+        sheet.gauge(&families::CONSUMER_MEMORY_LIMIT_BYTES, &[], fetching.bytes_max() as f64);
+        for (name, pool) in [("batches", &self.pool), ("decompressed", &self.decompressed_pool)] {
+            let stats = pool.stats();
+            sheet.gauge(&families::POOL_BYTES, &[name, "in_use"], stats.bytes_out as f64);
+            sheet.gauge(&families::POOL_BYTES, &[name, "kept"], stats.bytes_idle as f64);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let state = tls.state();
+            let own = state.own.iter().map(|own| ("client", own));
+            for (of, validity) in own.chain(state.brokers.values().map(|broker| ("broker", broker))) {
+                let at = millis_since_epoch(validity.not_after) as f64 / 1000.0;
+                sheet.gauge(&families::CERTIFICATE_EXPIRY, &[of], at);
+            }
+        }
     }
 }

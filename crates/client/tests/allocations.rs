@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use bytes::{Buf as _, Bytes};
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
+use milena::metrics::{Registry, families};
 use milena::{Client, Header, PartitionHandle, Position, Record};
 use milena_broker::Broker;
 use milena_messages::header::{RequestHeader, ResponseHeader};
@@ -42,9 +43,26 @@ async fn allocations<T>(future: impl Future<Output = T>) -> (T, u64) {
 
 #[tokio::test]
 async fn records_cost_no_allocations() {
+    check_records(None).await;
+}
+
+#[tokio::test]
+async fn records_cost_no_allocations_with_metrics() {
+    let registry = Registry::new();
+    check_records(Some(&registry)).await;
+    let counted = registry.snapshot().value(&families::PRODUCER_RECORDS, &["t"]);
+    assert_eq!(counted, Some((4 * RECORDS + 1) as f64));
+}
+
+async fn check_records(registry: Option<&Registry>) {
     let cluster = Broker::builder().start().await.expect("started");
     cluster.create_topic("t", 6).expect("created");
-    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let builder = match registry {
+        Some(registry) => builder.metrics(registry),
+        None => builder,
+    };
+    let client = builder.connect().await.expect("connected");
     let producer = client.producer().build().await.expect("built");
     producer.send(Record::to("t").partition(0).value("warm")).await.expect("written");
     let value = [b'v'; 100];
@@ -138,13 +156,23 @@ const REQUESTS: usize = 1000;
 /// Queues get a block of memory for some dozens of requests now and then.
 const NOW_AND_THEN: u64 = REQUESTS as u64 / 10;
 
+/// Two clients, of which the second one counts and measures.
+fn clients(runtime: &tokio::runtime::Runtime, bootstrap: &str) -> [Client; 2] {
+    let builder = Client::builder().bootstrap(bootstrap);
+    let builders = [builder.clone(), builder.metrics(&Registry::new())];
+    builders.map(|builder| runtime.block_on(builder.connect()).expect("connected"))
+}
+
 #[test]
 fn a_record_that_is_sent_alone_costs_two_allocations_with_its_request_and_answer() {
     let (_elsewhere, cluster, runtime) = apart();
-    let producer = runtime.block_on(async {
-        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
-        client.producer().build().await.expect("built")
-    });
+    for client in clients(&runtime, cluster.bootstrap()) {
+        let producer = runtime.block_on(client.producer().build()).expect("built");
+        check_sends(&runtime, &producer);
+    }
+}
+
+fn check_sends(runtime: &tokio::runtime::Runtime, producer: &milena::Producer) {
     let send = |count: usize| {
         runtime.block_on(async {
             for _ in 0..count {
@@ -161,13 +189,21 @@ fn a_record_that_is_sent_alone_costs_two_allocations_with_its_request_and_answer
 #[test]
 fn a_fetch_costs_two_allocations_with_its_answer() {
     let (_elsewhere, cluster, runtime) = apart();
-    let client = runtime.block_on(Client::connect(cluster.bootstrap())).expect("connected");
-    let mut consumer = runtime.block_on(async {
-        let producer = client.producer().batch_bytes_max(0).build().await.expect("built");
+    let clients = clients(&runtime, cluster.bootstrap());
+    runtime.block_on(async {
+        let producer = clients[0].producer().batch_bytes_max(0).build().await.expect("built");
         for _ in 0..WARM + REQUESTS {
             producer.post(Record::to("t").value(&[b'v'; 20_000])).await.expect("taken");
         }
         producer.flush().await.expect("written");
+    });
+    for client in clients {
+        check_fetches(&runtime, &client);
+    }
+}
+
+fn check_fetches(runtime: &tokio::runtime::Runtime, client: &Client) {
+    let mut consumer = runtime.block_on(async {
         let builder = client.consumer_direct().assign([("t", 0)], Position::Earliest);
         // A fetch brings one batch.
         builder.settings(|settings| settings.fetch_partition_bytes_max = 1).build().await.expect("built")

@@ -153,6 +153,29 @@ pub(crate) struct Answer {
     pub(crate) peer: Arc<str>,
     /// When its first bytes arrived.
     pub(crate) began: Instant,
+    pub(crate) course: Course,
+}
+
+/// How an answered call has come along.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// When its link was given it.
+    pub(crate) queued: Instant,
+    /// For how long it waited because the broker takes no request, by a quota.
+    pub(crate) throttled: Duration,
+    /// When the system had taken its last byte.
+    pub(crate) written: Instant,
+    /// When the last bytes of its answer were there.
+    pub(crate) ended: Instant,
+    /// The shortest time of late in which the broker has answered anything.
+    pub(crate) round_trip: Duration,
+}
+
+impl Course {
+    /// From giving the call to its link until its answer was there.
+    pub(crate) fn took(&self) -> Duration {
+        self.ended - self.queued
+    }
 }
 
 /// The part of a request that a connection needs to know.
@@ -248,6 +271,7 @@ impl<R: Request + Send + Sync + 'static> Sendable<R> for Reused<R> {}
 const ANSWER_BYTES_AT_ONCE: usize = 64 << 10;
 
 impl Call {
+    /// A call that is made `timeout` before its deadline.
     pub(crate) fn new(
         request: impl AnyRequest + 'static,
         deadline: Instant,
@@ -270,6 +294,11 @@ impl Call {
     /// Lets the caller take the call back.
     pub(crate) fn claim(&self) -> Claim {
         Claim(Arc::clone(&self.request))
+    }
+
+    /// When it was made.
+    pub(super) fn made_at(&self) -> Instant {
+        Instant::after_origin(self.deadline.since_origin().saturating_sub(self.timeout))
     }
 
     /// The same call, which the broker does not answer.

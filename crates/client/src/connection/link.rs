@@ -90,13 +90,20 @@ impl Task {
                 self.settings.clock.sleep_until(Some(at)).await;
             }
             let within = self.connect_timeout();
+            let began = self.settings.clock.now();
             match dial(&self.settings, &self.address, &self.peer, within, login).await {
                 Ok(connection) => {
                     self.failures = 0;
+                    if let Some(metrics) = &self.settings.metrics {
+                        metrics.connections.note_opened(self.settings.clock.now() - began);
+                    }
                     self.serve(connection, first).await;
                 }
                 Err(failure) => {
                     self.failures = self.failures.saturating_add(1);
+                    if let Some(metrics) = &self.settings.metrics {
+                        metrics.connections.note_failed(&failure);
+                    }
                     // For credentials that were refused there is a backoff of its own, during which callers get the error at
                     // once (`Peers::refusal`).
                     if !failure.is_refusal_of_credentials() {
@@ -119,6 +126,9 @@ impl Task {
 
     async fn serve(&mut self, connection: Connection, first: Call) {
         let end = connection.run(first, &mut self.calls).await;
+        if let Some(metrics) = &self.settings.metrics {
+            metrics.connections.note_closed(end);
+        }
         end.count(&mut self.retry, self.settings.clock.now(), &self.settings.backoff, &mut self.rng);
     }
 
@@ -319,6 +329,7 @@ mod tests {
             idle_max: IDLE_MAX,
             frame_bytes_max: 1 << 20,
             peers: Arc::default(),
+            metrics: None,
             sasl: None,
         };
         Links::new(settings, Rng::seeded(1))

@@ -20,7 +20,7 @@ mod stream;
 
 pub(crate) use self::alarm::Alarm;
 pub(crate) use self::call::{
-    Answer, AnyRequest, ByVersion, Call, Claim, Landing, Reply, Reused, Sendable, Typed,
+    Answer, AnyRequest, ByVersion, Call, Claim, Course, Landing, Reply, Reused, Sendable, Typed,
 };
 pub(crate) use self::link::{Link, Links};
 pub(crate) use self::settings::LinkSettings;

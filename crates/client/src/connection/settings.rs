@@ -10,6 +10,7 @@ use milena_wire::pool::Pool;
 use super::peers::Peers;
 use crate::clock::Clock;
 use crate::connect::Connector;
+use crate::metrics::Counting;
 use crate::runtime::Executor;
 use crate::sasl::Holder;
 
@@ -32,6 +33,8 @@ pub(crate) struct LinkSettings {
     pub(crate) idle_max: Duration,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Arc<Peers>,
+    /// Where connections are counted, if they are.
+    pub(crate) metrics: Option<Arc<Counting>>,
     /// What connections authenticate with, if they do.
     pub(crate) sasl: Option<Arc<Holder>>,
 }

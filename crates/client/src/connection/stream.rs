@@ -13,14 +13,14 @@ use bytes::{Buf, Bytes};
 use milena_core::lifecycle::{End, Phase};
 use milena_core::{
     BusyWait, CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant,
-    Lifecycle, throttle,
+    Lifecycle, RoundTrip, throttle,
 };
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{Reader, Str, WireFrame, Writer};
 
 use super::alarm::Alarm;
-use super::call::{Answer, AnyRequest, Call, Reply, Room, Typed, encode_frame, request_header};
+use super::call::{Answer, AnyRequest, Call, Course, Reply, Room, Typed, encode_frame, request_header};
 use super::frames::{Frame, Frames, FramesError};
 use super::peers::Peers;
 use super::queue::Queue;
@@ -28,6 +28,7 @@ use super::settings::LinkSettings;
 use crate::Address;
 use crate::clock::Clock;
 use crate::connect::{ConnectError, Transport};
+use crate::metrics::Counting;
 use crate::runtime::Executor;
 use crate::sasl::{Assistance, Assisting, Holder};
 
@@ -61,6 +62,11 @@ pub(super) struct Connection {
     address: Address,
     /// What the next connection to the address should know.
     peers: Arc<Peers>,
+    /// Whether its first handshake is done.
+    has_served: bool,
+    round_trip: RoundTrip,
+    muted: throttle::Muted,
+    metrics: Option<Arc<Counting>>,
 }
 
 /// What a connection is polled for.
@@ -76,6 +82,8 @@ struct Pending {
     api: ApiKey,
     version: i16,
     asker: Asker,
+    /// When the system had taken its last byte.
+    written: Option<Instant>,
 }
 
 /// Where a response goes.
@@ -83,7 +91,7 @@ enum Asker {
     /// To the connection's own handshake.
     Handshake(HandshakeKind),
     /// To a caller.
-    Caller { timeout: Duration, room: Room, reply: Reply },
+    Caller { timeout: Duration, room: Room, reply: Reply, made_at: Instant, throttled: Duration },
 }
 
 /// A frame that is being written.
@@ -100,6 +108,8 @@ struct Unanswered {
     timeout: Duration,
     /// Answered when the request is written.
     reply: Reply,
+    made_at: Instant,
+    throttled: Duration,
 }
 
 /// A larger frame's memory is not kept for the next one.
@@ -140,6 +150,10 @@ impl Connection {
             assisting: None,
             address: address.clone(),
             peers: Arc::clone(&settings.peers),
+            has_served: false,
+            round_trip: RoundTrip::new(now),
+            muted: throttle::Muted::default(),
+            metrics: settings.metrics.clone(),
         }
     }
 
@@ -176,6 +190,7 @@ impl Connection {
     /// Serves `first` and then `calls` until the connection ends.
     pub(super) async fn run(mut self, first: Call, calls: &mut Queue) -> End {
         self.polled_at = self.clock.now();
+        self.has_served = true;
         self.start(first);
         loop {
             match poll_fn(|cx| self.poll(cx, calls)).await {
@@ -272,7 +287,8 @@ impl Connection {
             HandshakeRequest::Authenticate { request, version } => self.own(request, version)?,
         };
         // `dial` limits the time of the handshake.
-        self.in_flight.push(Pending { api, version, asker: Asker::Handshake(kind) }, Instant::NEVER);
+        let asker = Asker::Handshake(kind);
+        self.in_flight.push(Pending { api, version, asker, written: None }, Instant::NEVER);
         self.outgoing.push_back(Outgoing { frame, unanswered: None });
         Ok(())
     }
@@ -302,17 +318,19 @@ impl Connection {
             Err(failure) => return call.reply.send(Err(failure)),
         };
         self.life.handle_started();
+        let made_at = call.made_at();
+        let throttled = self.muted.within(made_at, self.polled_at);
         let Call { deadline, timeout, room, is_quick, reply, .. } = call;
         let is_alone = self.in_flight.is_empty() && self.outgoing.is_empty();
         let unanswered = if call.is_answered {
             if let Some(wait) = &mut self.busy_wait {
                 wait.handle_sent(frame.len(), is_alone && is_quick, self.polled_at);
             }
-            let asker = Asker::Caller { timeout, room, reply };
-            self.in_flight.push(Pending { api, version, asker }, deadline);
+            let asker = Asker::Caller { timeout, room, reply, made_at, throttled };
+            self.in_flight.push(Pending { api, version, asker, written: None }, deadline);
             None
         } else {
-            Some(Unanswered { version, deadline, timeout, reply })
+            Some(Unanswered { version, deadline, timeout, reply, made_at, throttled })
         };
         self.outgoing.push_back(Outgoing { frame, unanswered });
     }
@@ -367,6 +385,9 @@ impl Connection {
                 Ok(written) => written,
                 Err(error) => return Poll::Ready(Err(self.io_failure(error))),
             };
+            if let Some(metrics) = &self.metrics {
+                metrics.connections.sent_bytes.add(written as u64);
+            }
             self.advance(written);
         }
         Poll::Ready(Ok(()))
@@ -384,13 +405,26 @@ impl Connection {
             if frame.own_bytes() <= SPARE_BYTES_MAX {
                 self.spare = Some(frame.into_writer());
             }
-            self.unflushed.extend(unanswered);
+            match unanswered {
+                Some(unanswered) => self.unflushed.push(unanswered),
+                None => self.note_written(),
+            }
+        }
+    }
+
+    /// The system has taken the whole of the first request that is answered and was not written.
+    fn note_written(&mut self) {
+        let unwritten = self.outgoing.iter().filter(|outgoing| outgoing.unanswered.is_none()).count() + 1;
+        // A peer that answers what it has not got makes the two lists differ.
+        let place = self.in_flight.len().checked_sub(unwritten);
+        if let Some(pending) = place.and_then(|index| self.in_flight.get_mut(index)) {
+            pending.written = Some(self.polled_at);
         }
     }
 
     /// All that was written is with the system.
     fn finish_unflushed(&mut self) {
-        for Unanswered { version, reply, .. } in self.unflushed.drain(..) {
+        for Unanswered { version, reply, made_at, throttled, .. } in self.unflushed.drain(..) {
             self.life.handle_finished(self.polled_at);
             reply.send(Ok(Answer {
                 body: Bytes::new(),
@@ -398,6 +432,13 @@ impl Connection {
                 version,
                 peer: Arc::clone(&self.peer),
                 began: self.polled_at,
+                course: Course {
+                    queued: made_at,
+                    throttled,
+                    written: self.polled_at,
+                    ended: self.polled_at,
+                    round_trip: Duration::ZERO,
+                },
             }));
         }
     }
@@ -441,20 +482,42 @@ impl Connection {
         let head_bytes = reader.offset();
         frame.advance(head_bytes);
         let began = self.began.take().unwrap_or(self.polled_at);
+        let written = pending.written.unwrap_or(self.polled_at);
+        // What waits for records or members says nothing of the way there, but it is never the shortest.
+        let round_trip = match began - written {
+            // It was written and answered within one reading of the clock, or answered before it was written.
+            Duration::ZERO => Duration::ZERO,
+            took => self.round_trip.note(took, self.polled_at),
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.connections.received_bytes.add((head_bytes + frame.len()) as u64);
+        }
         match pending.asker {
             Asker::Handshake(kind) => {
-                return self.life.handle_answer(&self.peer, kind, &frame, self.polled_at);
+                self.life.handle_answer(&self.peer, kind, &frame, self.polled_at)?;
+                if let Some(metrics) = self.metrics.as_ref().filter(|_| self.has_served)
+                    && self.life.phase() == Phase::Serving
+                {
+                    metrics.connections.reauthentications.add(1);
+                }
+                return Ok(());
             }
-            Asker::Caller { reply, .. } => {
+            Asker::Caller { reply, made_at, throttled, .. } => {
                 self.life.handle_finished(self.polled_at);
                 let throttle = throttle::of(pending.api, pending.version, &frame);
                 self.life.handle_throttle(throttle, self.polled_at);
+                self.muted.note(throttle, self.polled_at);
+                if let Some(metrics) = &self.metrics {
+                    metrics.connections.note_answer(pending.api, self.polled_at - made_at, throttle);
+                }
                 if let Some(wait) = &mut self.busy_wait {
                     wait.handle_answer(self.polled_at);
                 }
                 let peer = Arc::clone(&self.peer);
                 let version = pending.version;
-                reply.send(Ok(Answer { body: frame, memory_bytes, version, peer, began }));
+                let (queued, ended) = (made_at, self.polled_at);
+                let course = Course { queued, throttled, written, ended, round_trip };
+                reply.send(Ok(Answer { body: frame, memory_bytes, version, peer, began, course }));
             }
         }
         Ok(())
@@ -502,6 +565,9 @@ impl Connection {
         // Answers come in order, so what arrived last was for the oldest request.
         for (index, pending) in self.in_flight.drain().enumerate() {
             let failure = if index == 0 { failure.clone() } else { failure.of_others() };
+            if let Some(metrics) = &self.metrics {
+                metrics.connections.note_unanswered(pending.api, &failure);
+            }
             pending.asker.fail(&failure.with_sent(index < written));
         }
         for Unanswered { reply, .. } in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {

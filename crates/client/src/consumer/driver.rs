@@ -460,13 +460,18 @@ impl Driver {
     fn handle_fetched(&mut self, fetching: Fetching, outcome: Result<Answer, Failure>) {
         let now = self.now();
         let (bytes, began) = outcome.as_ref().map_or((0, now), |answer| (answer.memory_bytes, answer.began));
+        let course = outcome.as_ref().ok().map(|answer| answer.course);
         let answer = fetching.response_into(outcome, self.source.lists());
         let Fetching { lane, number, mut reservation } = fetching;
         self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
+        let has_batches = self.source.event_count() > 0;
+        if let (Some(metrics), Some(course), true) = (&self.client.0.metrics, course, has_batches) {
+            metrics.consuming.note_fetched(&course, began, bytes);
+        }
         // The reservation was for what was expected. Now it is for what the answer takes, until its last batch is
         // dropped.
         reservation.resize(bytes + self.source.event_count() * Queued::PLACE_BYTES);
-        let frame = Arc::new(Memory::new(reservation, &self.commands.arrived));
+        let frame = Arc::new(Memory::new(reservation, &self.commands.arrived).since(now));
         self.deliver(Some(&frame));
     }
 
@@ -538,7 +543,7 @@ impl Driver {
     fn handle_end(&mut self, slot: Slot, epoch: Epoch, offset: i64) {
         // A partition that was sought to an offset after the one up to which it is read has waited for the broker to
         // say that the offset exists. It does, so that nothing is left to read.
-        self.with_queue(slot, epoch, |_| {});
+        self.with_queue(slot, epoch, |inner| inner.note_end(offset));
         let Some(queue) = self.queue(slot).cloned() else { return };
         if queue.inner().epoch == epoch && queue.until().is_some_and(|until| offset < until) {
             self.ends.doubt(slot, queue);
@@ -655,9 +660,9 @@ impl Driver {
         for slot in 0..self.queues.len() {
             self.hold_if_paused(Slot(slot as u32));
         }
-        let reserve = |bytes| {
+        let reserve = |bytes, arrived| {
             let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
-            Arc::new(Memory::new(reservation, &self.commands.arrived))
+            Arc::new(Memory::new(reservation, &self.commands.arrived).since(arrived))
         };
         let mut copied = Vec::new();
         let mut left = COMPACTED_BYTES_MAX;

@@ -12,6 +12,8 @@
 //! assigning and fetching are one step. It must not know what an error code means.
 
 mod committing;
+mod measuring;
+mod rebalancing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
@@ -41,6 +43,7 @@ use milena_messages::offset_fetch::OffsetFetchRequest;
 use milena_messages::sync_group::SyncGroupRequest;
 use milena_wire::Uuid;
 
+use self::rebalancing::Rebalancing;
 use super::commands::{FinishedBefore, GroupCommand, Reply, Stored, Subscribed};
 use super::driver::{Driver, Tag};
 use super::handle::ConsumerHandle;
@@ -158,6 +161,7 @@ pub(super) struct Group {
     unchecked: BTreeSet<TopicPartition>,
     /// Partitions of which no batch is handed out, because too many runs of finished records wait for one that is not.
     full: BTreeSet<TopicPartition>,
+    rebalancing: Rebalancing,
 }
 
 /// A partition that the application has assigned.
@@ -279,6 +283,7 @@ impl Group {
             last_gated: TopicPartition::new(&Arc::from(""), 0),
             unchecked: BTreeSet::new(),
             full: BTreeSet::new(),
+            rebalancing: Rebalancing::default(),
         };
         let now = client.0.clock.now();
         if let Some(membership) = &mut group.membership {
@@ -604,6 +609,7 @@ impl Group {
 
     /// A request of this member's is no longer under way.
     pub(super) fn handle_landed(&mut self, tag: GroupTag, outcome: Result<Answer, Failure>, now: Instant) {
+        self.count_landed(&tag, &outcome);
         let (number, response) = match tag {
             GroupTag::Join(of) => (of.number, of.response(outcome).map(Response::Join)),
             GroupTag::Sync(of) => (of.number, of.response(outcome).map(Response::Sync)),
@@ -612,7 +618,10 @@ impl Group {
             GroupTag::Consumer(of) => (of.number, of.response(outcome).map(Response::Consumer)),
             GroupTag::Commit(of) => {
                 return match of.response(outcome) {
-                    Ok(response) => self.commits.handle_committed(&response, now),
+                    Ok(response) => {
+                        self.count_refused(&response);
+                        self.commits.handle_committed(&response, now);
+                    }
                     Err(failure) => self.commits.handle_lost(CommitKind::Commit, &failure, now),
                 };
             }
@@ -729,6 +738,7 @@ impl Group {
     }
 
     fn handle_event(&mut self, event: Event, driver: &mut Driver, now: Instant) {
+        self.measure_event(&event, now);
         match event {
             Event::Assign { partitions } => self.assign(&partitions, driver),
             Event::Revoke { partitions, deadline } => self.revoke(partitions, deadline, driver, now),
@@ -811,6 +821,7 @@ impl Group {
                 self.begin(&at, starting, driver, now);
             }
         }
+        self.measure_started(now);
     }
 
     fn begin(&mut self, at: &TopicPartition, starting: Starting, driver: &mut Driver, now: Instant) {
@@ -929,6 +940,7 @@ impl Group {
             if let Some(membership) = &mut self.membership {
                 membership.handle_released(now);
             }
+            self.measure_released(now);
             has_released = true;
         }
         has_released
@@ -987,6 +999,7 @@ impl Group {
 
     fn send(&mut self, driver: &mut Driver, now: Instant) {
         while let Some(ask) = self.membership.as_mut().and_then(|membership| membership.poll_request(now)) {
+            self.measure_ask(&ask, now);
             self.send_ask(ask, driver);
         }
         while let Some(request) = self.commits.poll_request(now) {

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::queue::{Queue, Queued};
 use crate::budget::Reservation;
 use crate::clock::Clock;
+use crate::metrics::ConsumedTopic;
 
 /// The memory of a fetch response or of a decompressed batch. It counts against the budget until this is dropped.
 pub(super) struct Memory {
@@ -26,6 +27,8 @@ pub(super) struct Memory {
     claimed_bytes: AtomicUsize,
     /// Wakes the driver, which may have room for a fetch again.
     freed: Arc<Notify>,
+    /// When its batches came.
+    arrived: Instant,
 }
 
 /// What a batch uses of memory that other batches are in too, such as a response with batches of other partitions. Each of
@@ -48,6 +51,8 @@ pub(super) enum Kept {
 /// The batches of one partition that the application holds.
 pub(super) struct Held {
     clock: Clock,
+    /// Where the partition's batches are counted, if there are metrics.
+    pub(super) counted: Option<ConsumedTopic>,
     list: Mutex<List>,
 }
 
@@ -69,6 +74,10 @@ pub(super) struct Entry {
 pub(super) struct Hold {
     pub(super) queue: Arc<Queue>,
     index: usize,
+    /// When it left the queue.
+    pub(super) taken_at: Instant,
+    /// Whether it was given to the application.
+    is_given: AtomicBool,
     /// Whether the application has finished the batch, although it may keep it.
     is_down: AtomicBool,
 }
@@ -78,7 +87,19 @@ const ROOM_KEPT: usize = 16;
 
 impl Memory {
     pub(super) fn new(reservation: Reservation, freed: &Arc<Notify>) -> Self {
-        Self { reservation: Some(reservation), claimed_bytes: AtomicUsize::new(0), freed: Arc::clone(freed) }
+        let (claimed_bytes, freed) = (AtomicUsize::new(0), Arc::clone(freed));
+        Self { reservation: Some(reservation), claimed_bytes, freed, arrived: Instant::ORIGIN }
+    }
+
+    /// The same memory, with batches that came at `arrived`.
+    pub(super) fn since(mut self, arrived: Instant) -> Self {
+        self.arrived = arrived;
+        self
+    }
+
+    /// When its batches came.
+    pub(super) fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -127,8 +148,8 @@ impl Drop for Claim {
 }
 
 impl Held {
-    pub(super) fn new(clock: &Clock) -> Self {
-        Self { clock: clock.clone(), list: Mutex::default() }
+    pub(super) fn new(clock: &Clock, counted: Option<ConsumedTopic>) -> Self {
+        Self { clock: clock.clone(), counted, list: Mutex::default() }
     }
 
     /// Whether the application holds no batch of the partition.
@@ -150,7 +171,8 @@ impl Held {
 impl Hold {
     /// Lists a batch that leaves the queue. The caller holds the queue's lock.
     pub(super) fn new(queue: &Arc<Queue>, claim: Claim) -> Self {
-        let entry = Entry { since: queue.held.clock.now(), kept: Kept::Part(claim) };
+        let taken_at = queue.held.clock.now();
+        let entry = Entry { since: taken_at, kept: Kept::Part(claim) };
         let mut list = queue.held.list();
         let index = list.free.pop().unwrap_or_else(|| {
             list.entries.push(None);
@@ -158,7 +180,13 @@ impl Hold {
         });
         list.entries[index] = Some(entry);
         queue.take_up();
-        Self { queue: Arc::clone(queue), index, is_down: AtomicBool::new(false) }
+        let (is_given, is_down) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { queue: Arc::clone(queue), index, taken_at, is_given, is_down }
+    }
+
+    /// The batch is given to the application, which is counted until it drops it.
+    pub(super) fn note_given(&self) {
+        self.is_given.store(true, Ordering::Relaxed);
     }
 
     /// The application has finished the batch.
@@ -202,5 +230,9 @@ impl Drop for Hold {
         // Outside the lock, because freeing memory wakes tasks.
         drop(entry);
         self.put_down();
+        let held = &self.queue.held;
+        if let Some(counted) = held.counted.as_ref().filter(|_| self.is_given.load(Ordering::Relaxed)) {
+            counted.note_dropped(held.clock.now() - self.taken_at);
+        }
     }
 }

@@ -12,6 +12,7 @@ use milena_core::Instant;
 use super::held::{Entry, Kept};
 use super::queue::Queue;
 use super::shared::Shared;
+use super::stalls::Stalls;
 
 /// What a consumer's batches take of the client's memory, at one moment. See [`Consumer::memory`](crate::Consumer::memory).
 ///
@@ -151,11 +152,12 @@ impl Shared {
 pub(super) struct Watch {
     next_at: Instant,
     has_warned: bool,
+    stalls: Stalls,
 }
 
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next_at: now + WATCH_INTERVAL, has_warned: false }
+        Self { next_at: now + WATCH_INTERVAL, has_warned: false, stalls: Stalls::default() }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
@@ -168,6 +170,7 @@ impl Watch {
             return;
         }
         self.next_at = now + WATCH_INTERVAL;
+        shared.tell_stalls(&mut self.stalls, now);
         let mut seen = BTreeSet::new();
         let (mut count, mut bytes) = (0, 0);
         let mut oldest: Option<(Instant, Arc<Queue>)> = None;

@@ -23,6 +23,7 @@ mod group;
 mod handle;
 mod held;
 mod hooks;
+mod measuring;
 mod member;
 mod memory;
 mod naming;
@@ -30,6 +31,7 @@ mod partition;
 mod queue;
 mod share;
 mod shared;
+mod stalls;
 mod standing;
 mod stream;
 mod transaction;
@@ -57,6 +59,7 @@ pub use self::share::{RecordCursor, SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
 use self::stream::{Look, Waiting};
 pub(crate) use self::transaction::{InTransaction, Taken};
+use crate::metrics::Collect;
 use crate::settings::{ConsumerSettings, Isolation, Reset};
 use crate::{Client, Error};
 
@@ -523,6 +526,10 @@ fn consumer(
     let source = Source::new(machine, client.rng());
     let standing = member.as_ref().map(|setup| Arc::new(setup.standing()));
     let shared = Arc::new(Shared::new(client.clone(), settings, is_until_end, standing.clone()));
+    if let Some(metrics) = &client.0.metrics {
+        let collected: Arc<dyn Collect> = Arc::clone(&shared) as _;
+        metrics.registry.collect_from(&collected);
+    }
     let group = member.zip(standing);
     let group = group.map(|(setup, standing)| Box::new(Group::new(&client, &shared, standing, setup)));
     let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));

@@ -77,6 +77,10 @@ pub(super) struct Inner {
     records_max: i64,
     /// The next offset to read, after the last batch that was taken.
     pub(super) position: Option<i64>,
+    /// The end of the partition, as its newest batch told it.
+    end: Option<i64>,
+    /// When the last batch was taken, and the greatest timestamp in it.
+    last_taken: Option<(Instant, i64)>,
     /// Why reading stops after the batches that are here.
     stopped: Option<Error>,
     /// Whether the consumer has returned that error: it returns each partition's error once.
@@ -101,6 +105,7 @@ impl Inner {
         // The epoch is taken under the lock, so that the later of two seeks has the later epoch.
         self.epoch = epochs.next();
         self.position = position;
+        self.last_taken = None;
         self.stopped = None;
         self.is_told = false;
         self.read_in = None;
@@ -112,6 +117,7 @@ impl Inner {
     /// A batch was fetched. `ahead` tells how many more come with the same answer.
     pub(super) fn push(&mut self, batch: Queued, ahead: impl FnOnce() -> usize) {
         self.bytes += batch.bytes();
+        self.end = Some(batch.fetched.high_watermark);
         if self.batches.len() == self.batches.capacity() {
             // By a quarter, and not to twice the room, of which each place would be counted half.
             self.batches.reserve_exact((self.batches.len() / 4).max(1 + ahead()));
@@ -178,7 +184,7 @@ impl Inner {
     pub(super) fn compact(
         &mut self,
         bytes_max: usize,
-        reserve: impl FnOnce(usize) -> Arc<Memory>,
+        reserve: impl FnOnce(usize, Instant) -> Arc<Memory>,
     ) -> Vec<Queued> {
         if !std::mem::replace(&mut self.is_stale, true) {
             return Vec::new();
@@ -196,7 +202,8 @@ impl Inner {
         if chosen.is_empty() {
             return Vec::new();
         }
-        let memory = reserve(bytes + chosen.len() * Queued::PLACE_BYTES);
+        let arrived = self.batches[chosen[0].0].claim.memory().arrived();
+        let memory = reserve(bytes + chosen.len() * Queued::PLACE_BYTES, arrived);
         let mut copy = Vec::with_capacity(bytes);
         chosen.iter().for_each(|(_, bytes)| copy.extend_from_slice(bytes));
         let (mut copy, mut copied) = (Bytes::from(copy), Vec::with_capacity(chosen.len()));
@@ -209,6 +216,37 @@ impl Inner {
             copied.push(std::mem::replace(queued, moved));
         }
         copied
+    }
+
+    /// Everything up to `offset`, where the partition ends, was fetched.
+    pub(super) fn note_end(&mut self, offset: i64) {
+        self.end = Some(offset);
+    }
+
+    /// How many records are left to read, as far as that is known: offsets up to the end of the partition, without those of the
+    /// batches that are here which have no record. And how old the next one is, in milliseconds at the time `now_ms` of day: of the
+    /// batch in front if there is one, or else at most as old as the last one that was taken.
+    pub(super) fn lag(&self, now_ms: i64) -> Option<(i64, i64)> {
+        let (mut next, end) = (self.position?, self.end?);
+        let mut records = 0;
+        for Queued { fetched, .. } in &self.batches {
+            let header = fetched.header();
+            let offsets = (fetched.end_offset() - fetched.first_offset().max(next)).max(0);
+            let is_counted = header.magic == 2;
+            records += if is_counted { offsets.min(header.record_count.into()) } else { offsets };
+            next = fetched.next_offset().max(next);
+        }
+        records += (end - next).max(0);
+        let of_front = self.batches.front().map(|front| front.fetched.header().base_timestamp);
+        let of_last = self.last_taken.map(|(_, timestamp)| timestamp);
+        let age = of_front.or(of_last).map_or(0, |timestamp| now_ms.saturating_sub(timestamp).max(0));
+        Some((records, if records > 0 { age } else { 0 }))
+    }
+
+    /// Since when the batch in front waits to be taken: since it came, or since the one before it was taken.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        let arrived = self.batches.front()?.claim.memory().arrived();
+        Some(self.last_taken.map_or(arrived, |(taken, _)| taken.max(arrived)))
     }
 
     /// The memory of the batches that are here, in bytes, and their number.
@@ -398,7 +436,7 @@ impl Queue {
         until: Option<i64>,
         records_max: i64,
         driver: Arc<Notify>,
-        clock: &Clock,
+        held: Held,
     ) -> Self {
         let inner = Inner {
             epoch,
@@ -406,6 +444,8 @@ impl Queue {
             bytes: 0,
             records_max,
             position,
+            end: None,
+            last_taken: None,
             stopped: None,
             is_told: false,
             read_in: None,
@@ -422,7 +462,7 @@ impl Queue {
             is_over: AtomicBool::new(false),
             until: AtomicI64::new(until.unwrap_or(FOR_EVER)),
             inner: Mutex::new(inner),
-            held: Held::new(clock),
+            held,
             in_hand: AtomicUsize::new(0),
             marks: Mutex::new(Marks::Open(Vec::new())),
             open_until: AtomicI64::new(i64::MAX),
@@ -776,6 +816,7 @@ impl Ready {
                 // popped and before the position is set would be lost, and the position would stay before it for ever.
                 inner.position = Some(end.unwrap_or_else(|| queued.fetched.next_offset()));
                 let hold = Hold::new(queue, queued.claim.clone());
+                inner.last_taken = Some((hold.taken_at, queued.fetched.header().max_timestamp));
                 Next::Batch(hold, inner.epoch, queued, end)
             }
             None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
@@ -826,7 +867,8 @@ mod tests {
         let gates = Gates::default();
         let gate = gates.get(&"t".into(), 0);
         gate.open();
-        Arc::new(Queue::new(Arc::clone(gate), epoch, Some(0), until, i64::MAX, Arc::default(), &clock()))
+        let (gate, driver) = (Arc::clone(gate), Arc::default());
+        Arc::new(Queue::new(gate, epoch, Some(0), until, i64::MAX, driver, Held::new(&clock(), None)))
     }
 
     #[test]

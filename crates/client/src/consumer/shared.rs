@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use milena_core::Instant;
 use milena_core::group::commits::StoredOffset;
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Amount, Epoch, Flow, Position, amount_of};
@@ -16,10 +17,11 @@ use super::batch::{Batch, Content as Records, Met, Opened, Part, Unreadable, end
 use super::commands::{Command, Commands, FinishedBefore, GroupCommand};
 use super::flow::ConsumerFlow;
 use super::gate::{Gate, Gates, Resumed};
-use super::held::{Claim, Hold, Kept, Memory};
+use super::held::{Claim, Held, Hold, Kept, Memory};
 use super::queue::{Coming, Content, Epochs, Fetched, Queue, Queued, Ready};
 use super::standing::{Outlook, Standing};
 use crate::interest::Interest;
+use crate::metrics::ConsumedTopic;
 use crate::settings::{ConsumerSettings, Isolation};
 use crate::{Admin, Client, Error};
 
@@ -199,7 +201,9 @@ impl Shared {
         let (driver, clock) = (Arc::clone(&self.commands.arrived), &self.client.0.clock);
         let gate = Arc::clone(self.gates.get(topic, partition));
         gate.open();
-        Arc::new(Queue::new(gate, epoch, position, until, self.records_max, driver, clock))
+        let counted = self.client.0.metrics.as_ref().map(|metrics| metrics.consuming.topic(topic));
+        let held = Held::new(clock, counted);
+        Arc::new(Queue::new(gate, epoch, position, until, self.records_max, driver, held))
     }
 
     /// The group has assigned a partition. It is not read before the driver knows where it begins.
@@ -486,6 +490,7 @@ impl Opener {
             }
         }
         let Fetched { content, from, high_watermark, finished, .. } = fetched;
+        let (arrived, is_first) = (claim.memory().arrived(), matches!(content, Content::Raw(_)));
         let records = match (content, end) {
             (Content::Raw(raw), None) => {
                 self.taken(&hold, epoch, amount_of(&raw));
@@ -528,7 +533,30 @@ impl Opener {
         self.shared.finish_if_read(&hold.queue);
         let unreadable = Arc::clone(&self.unreadable);
         let are_holes_marked = AtomicBool::new(false);
-        Ok(Some(Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked, finished }))
+        let batch =
+            Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked, finished };
+        if let Some(counted) = &batch.hold.queue.held.counted {
+            self.count(counted, &batch, is_first.then_some(arrived));
+        }
+        Ok(Some(batch))
+    }
+
+    /// A batch is given to the application, or the first part of one that came at `arrived`, or a later part.
+    fn count(&self, counted: &ConsumedTopic, batch: &Batch, arrived: Option<Instant>) {
+        batch.hold.note_given();
+        let header = batch.records().header();
+        let is_counted = header.magic == 2 && matches!(batch.records, Records::Whole(_));
+        let most = if is_counted { header.record_count.into() } else { u64::MAX };
+        let records = batch.record_count_max().min(most);
+        match arrived {
+            Some(arrived) => {
+                counted.note_taken(records, arrived, batch.hold.taken_at);
+                counted.note_bytes(header.bytes);
+            }
+            None => counted.note_part(records),
+        }
+        let now_ms = self.shared.client.0.clock.unix_ms();
+        counted.note_age(records, header.base_timestamp, header.max_timestamp, now_ms);
     }
 
     /// Compaction has left no record at these offsets of a batch, or all of them are finished.
@@ -553,6 +581,12 @@ impl Opener {
         let (shared, queue) = (&*self.shared, &hold.queue);
         let checked = if shared.check_crcs { batch.check_crc() } else { Ok(()) };
         let opened = checked.and_then(|()| shared.decompress(&batch));
+        if let Some(metrics) = &shared.client.0.metrics
+            && opened.as_ref().is_ok_and(|records| records.own_bytes() > 0)
+        {
+            let took = shared.client.0.clock.now() - hold.taken_at;
+            metrics.consuming.decompress.record_duration(took);
+        }
         // The response can go now, if the batch was decompressed. Its memory goes first, and then what is counted for it.
         drop(batch);
         opened.map_err(|error| {

@@ -45,7 +45,7 @@ families! {
         .in_unit(Unit::Bytes)
         .like_java("producer-metrics batch-size-avg, batch-size-max");
     /// Where a batch's time goes.
-    PRODUCER_PHASE_SECONDS = Family::histogram("milena_producer_phase_seconds", "Where the time of a batch goes. room: a task waited for memory before its record could join a batch; batch: open, from its first record on; compress: compressed, and the wait for a thread that does it; slot: ready, while its partition or broker had no place for another request; wire: queued at the connection until the kernel had taken the request; broker: until the first byte of the answer.")
+    PRODUCER_PHASE_SECONDS = Family::histogram("milena_producer_phase_seconds", "Where the time of a batch goes. room: a task waited for memory before its record could join a batch; turn: a task waited because batches come faster than they are compressed; batch: open, from its first record on; compress: compressed, and the wait for a thread that does it; slot: ready, while its partition or broker had no place for another request; throttle: ready, while the broker took none because of a quota; retry: attempts before the last one, with the backoff between them; wire: queued at the connection until the system had taken the request; network: the round trip of the connection, as the fastest answers of late show it; broker: the rest of the time until the first byte of the answer. Room and turn count waits, and wire, network and broker each attempt that was answered.")
         .in_unit(Unit::Seconds)
         .labelled(&["phase"], 1)
         .like_java("producer-metrics record-queue-time-avg (batch to slot), bufferpool-wait-ratio (room), request-latency-avg (wire, broker)");
@@ -82,7 +82,7 @@ families! {
         .in_unit(Unit::Bytes)
         .like_java("consumer-fetch-manager-metrics fetch-size-avg, fetch-size-max");
     /// Where a batch's time goes.
-    CONSUMER_PHASE_SECONDS = Family::histogram("milena_consumer_phase_seconds", "Where the time goes. Per fetch that has batches, broker: until the first byte of the answer, and transfer: until the last one. Per batch, queued: until the application took it; decompress: decompressing it; application: from when the application took it until it was dropped.")
+    CONSUMER_PHASE_SECONDS = Family::histogram("milena_consumer_phase_seconds", "Where the time goes. Per fetch that has batches, throttle: it waited because the broker takes no request, by a quota; network: the round trip of the connection; broker: the rest of the time until the first byte of the answer, in which the broker may wait for records; transfer: from the first byte to the last one. Per batch, queued: until the application took it; decompress: checking and decompressing it; application: from when the application took it until it was dropped.")
         .in_unit(Unit::Seconds)
         .labelled(&["phase"], 1)
         .like_java("consumer-fetch-manager-metrics fetch-latency-avg, fetch-latency-max (broker, transfer); consumer-metrics time-between-poll-avg (application)");
@@ -97,22 +97,32 @@ families! {
     CONSUMER_IN_USE_BYTES = Family::gauge("milena_consumer_in_use_bytes", "Bytes of fetched batches that the application has taken and not dropped.")
         .in_unit(Unit::Bytes);
     /// Bytes that small pieces hold.
-    CONSUMER_PINNED_BYTES = Family::gauge("milena_consumer_pinned_bytes", "Memory of answers that batches hold although it is not theirs: an answer is freed as a whole.")
+    CONSUMER_PINNED_BYTES = Family::gauge("milena_consumer_pinned_bytes", "Memory that is kept by batches which the application has held for more than 10 s. A batch that was not compressed keeps the whole answer in which it came.")
+        .in_unit(Unit::Bytes);
+    /// Memory for consuming in use.
+    CONSUMER_MEMORY_BYTES = Family::gauge("milena_consumer_memory_bytes", "Memory for fetching in use: answers that are expected, answers of which a batch is buffered or held, and decompressed batches that are held.")
         .in_unit(Unit::Bytes);
     /// Memory for consuming.
-    CONSUMER_BUFFER_LIMIT_BYTES = Family::gauge("milena_consumer_buffer_limit_bytes", "Memory for fetched batches that may be in use.")
+    CONSUMER_MEMORY_LIMIT_BYTES = Family::gauge("milena_consumer_memory_limit_bytes", "Memory for fetching that may be in use.")
         .in_unit(Unit::Bytes);
+    /// How often fetching has stopped.
+    CONSUMER_FETCH_STOPS = Family::counter("milena_consumer_fetch_stops_total", "Times that fetching has stopped because the application takes less than comes: of one partition, or of all.")
+        .labelled(&["scope"], 1);
+    /// For how long.
+    CONSUMER_FETCH_STOPPED_SECONDS = Family::counter("milena_consumer_fetch_stopped_seconds_total", "How long fetching has stopped because of that. Two partitions that have stopped for a second count as two seconds.")
+        .in_unit(Unit::Seconds)
+        .labelled(&["scope"], 1);
     /// Records left to read.
-    CONSUMER_LAG_RECORDS = Family::gauge("milena_consumer_lag_records", "Offsets between the consumer's position and the end of the partition that it may read to (high watermark, or last stable offset), as its newest fetch told it. Gaps that were seen are left out.")
+    CONSUMER_LAG_RECORDS = Family::gauge("milena_consumer_lag_records", "Records between the consumer's position and the high watermark, as the newest batch told it. Of batches that are fetched, records are counted, without the gaps of compaction and transactions; of those that are not, offsets.")
         .labelled(&["topic", "partition"], 0)
         .like_java("consumer-fetch-manager-metrics records-lag, records-lag-max");
     /// How old the next record to take is.
-    CONSUMER_LAG_SECONDS = Family::gauge("milena_consumer_lag_seconds", "How old the newest record is that the application has taken of a partition with more to read; 0 for one that is read to its end.")
+    CONSUMER_LAG_SECONDS = Family::gauge("milena_consumer_lag_seconds", "How old the next record is that the application has not taken, by its timestamp; 0 if there is none. If it is not fetched yet, the last record that was taken stands for it.")
         .in_unit(Unit::Seconds)
         .labelled(&["topic", "partition"], 0)
         .joined(Joined::Most);
     /// Partitions whose batches nobody takes.
-    CONSUMER_STALLED_PARTITIONS = Family::gauge("milena_consumer_stalled_partitions", "Partitions that have a fetched batch which the application has not taken for longer than the limit.");
+    CONSUMER_STALLED_PARTITIONS = Family::gauge("milena_consumer_stalled_partitions", "Partitions with a fetched batch that the application has not taken for 60 s, and that are not paused.");
     /// Times that a partition became stalled.
     CONSUMER_STALLS = Family::counter("milena_consumer_stalls_total", "Times that a partition became stalled.")
         .labelled(&["topic"], 0);
@@ -128,11 +138,11 @@ families! {
         .labelled(&["error"], 1)
         .like_java("consumer-coordinator-metrics failed-commit-total");
     /// Rebalances.
-    CONSUMER_REBALANCES = Family::counter("milena_consumer_rebalances_total", "Rebalances, by what began them.")
+    CONSUMER_REBALANCES = Family::counter("milena_consumer_rebalances_total", "Rebalances, by what began them: join (the member was not in the group), revoke (the coordinator took partitions back), assign (it took none back), lost (the membership was lost).")
         .labelled(&["reason"], 1)
         .like_java("consumer-coordinator-metrics rebalance-total, failed-rebalance-total");
     /// Where the time of a rebalance goes.
-    CONSUMER_REBALANCE_SECONDS = Family::histogram("milena_consumer_rebalance_seconds", "Where the time of a rebalance goes. revoke: the application gives partitions up, and their last commit; join: until all members have joined; sync: until the assignment is there; total: from its begin to the assignment.")
+    CONSUMER_REBALANCE_SECONDS = Family::histogram("milena_consumer_rebalance_seconds", "Where the time of a rebalance goes. revoke: the application gives partitions up, and their last commit; join: until all members have joined; sync: until the assignment is there (both in the classic protocol); start: from the assignment until the partitions are read, with the application's hook and the look-up of what is committed; total: from what began it to the assignment.")
         .in_unit(Unit::Seconds)
         .labelled(&["phase"], 1)
         .like_java("consumer-coordinator-metrics rebalance-latency-avg, partition-revoked-latency-avg, join-time-avg, sync-time-avg");
@@ -143,8 +153,8 @@ families! {
         .labelled(&["api"], 1)
         .like_java("request-latency-avg, request-latency-max of producer-node-metrics and consumer-node-metrics");
     /// Requests without an answer.
-    REQUEST_ERRORS = Family::counter("milena_request_errors_total", "Requests that had no answer, by API and reason.")
-        .labelled(&["api", "reason"], 2);
+    REQUEST_ERRORS = Family::counter("milena_request_errors_total", "Requests on connections that have ended without their answer, by API and error.")
+        .labelled(&["api", "error"], 2);
     /// Throttle.
     THROTTLE_SECONDS = Family::histogram("milena_throttle_seconds", "For how long brokers ordered to wait, for each answer that did, by API.")
         .in_unit(Unit::Seconds)
@@ -157,12 +167,12 @@ families! {
     CONNECTIONS_OPENED = Family::counter("milena_connections_opened_total", "Connections that were opened and authenticated.")
         .like_java("connection-creation-total");
     /// Connections closed.
-    CONNECTIONS_CLOSED = Family::counter("milena_connections_closed_total", "Connections that were closed after that, by reason.")
+    CONNECTIONS_CLOSED = Family::counter("milena_connections_closed_total", "Connections that have ended after that: released (not needed any more), idle, broken.")
         .labelled(&["reason"], 1)
         .like_java("connection-close-total");
     /// Attempts to connect that failed.
-    CONNECTION_FAILURES = Family::counter("milena_connection_failures_total", "Attempts to connect that failed, by reason.")
-        .labelled(&["reason"], 1)
+    CONNECTION_FAILURES = Family::counter("milena_connection_failures_total", "Attempts to connect that failed, by error.")
+        .labelled(&["error"], 1)
         .like_java("failed-authentication-total");
     /// Time of connecting.
     CONNECT_SECONDS = Family::histogram("milena_connect_seconds", "From the begin of an attempt to connect until the connection could be used: name, TCP, TLS, versions, authentication.")
@@ -184,7 +194,7 @@ families! {
         .labelled(&["of"], 1)
         .joined(Joined::Least);
     /// Memory in pools.
-    POOL_BYTES = Family::gauge("milena_pool_bytes", "Memory of the buffers that pools have given out (in_use) or keep for the next time (kept).")
+    POOL_BYTES = Family::gauge("milena_pool_bytes", "Memory of buffers, by pool (batches: answers and batches to send; decompressed) and state (in_use, or kept for the next time).")
         .in_unit(Unit::Bytes)
         .labelled(&["pool", "state"], 2);
 }

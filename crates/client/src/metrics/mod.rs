@@ -30,12 +30,14 @@
 //! budgets, pools, queues, TLS ─ what is known anyway ─▶ Collect ─ when asked ─▶ Sheet ─┴─▶ Snapshot ─▶ text, dashboards, ...
 //! ```
 
+mod counting;
 pub mod families;
 mod family;
 mod histogram;
 mod registry;
 mod snapshot;
 
+pub(crate) use counting::{ConsumedTopic, Contents, Counting, ProducedTopic};
 pub use families::FAMILIES;
 pub use family::{Family, Joined, Kind, Unit};
 pub use histogram::{Histogram, HistogramSnapshot};

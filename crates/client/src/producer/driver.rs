@@ -17,13 +17,15 @@ use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use milena_core::metadata::Snapshot;
 use milena_core::producer::{
     FlushId, Loss, Order, Outcome, Producer as Machine, RequestId, SealedBatch as _, Settled, Slot, Ticket,
     Transmit,
 };
-use milena_core::{BrokerId, Failure, Instant};
+use milena_core::{BrokerId, Failure, Instant, throttle};
+use milena_messages::ApiKey;
 use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::produce::ProduceRequest;
@@ -39,6 +41,7 @@ use super::transacting::{Found, Transacting, TransactionTag};
 use super::unconfirmed::Unconfirmed;
 use crate::brokers::address_of;
 use crate::connection::{Alarm, Reused, Typed};
+use crate::metrics::{Contents, Counting, ProducedTopic};
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, ConfigResource, Error};
@@ -73,6 +76,8 @@ pub(super) struct Produce {
     id: RequestId,
     /// False with `acks=0`: the broker sends no response, and the request lands when it has been written to the socket.
     is_answered: bool,
+    /// How many batches it carries.
+    batches: u64,
 }
 
 /// The question for a producer id.
@@ -138,6 +143,9 @@ pub(super) struct Driver {
     pub(super) accumulators: Vec<Arc<Accumulator>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     interceptors: Vec<Arc<dyn Interceptor>>,
+    metrics: Option<Arc<Counting>>,
+    /// By slot, if there are metrics.
+    counted: Vec<ProducedTopic>,
     flushing: Vec<Flushing>,
     /// The last flush whose batches are settled.
     flushed: Option<FlushId>,
@@ -179,6 +187,7 @@ impl Driver {
         transacting: Option<Box<Transacting>>,
         interceptors: Vec<Arc<dyn Interceptor>>,
     ) -> Self {
+        let metrics = client.0.metrics.clone();
         Self {
             requests: Requests::new(&client),
             snapshot: client.watch_snapshot(),
@@ -191,6 +200,8 @@ impl Driver {
             sealed,
             accumulators: Vec::new(),
             interceptors,
+            metrics,
+            counted: Vec::new(),
             flushing: Vec::new(),
             transacting,
             flushed: None,
@@ -320,6 +331,9 @@ impl Driver {
         for accumulator in added {
             let slot = self.machine.register(Arc::clone(&accumulator.topic), accumulator.partition);
             debug_assert_eq!(slot, accumulator.slot, "slots are given out in the order of registration");
+            if let Some(metrics) = &self.metrics {
+                self.counted.push(metrics.producing.topic(&accumulator.topic));
+            }
             self.accumulators.push(accumulator);
         }
         let snapshot = self.client.snapshot();
@@ -359,15 +373,22 @@ impl Driver {
         if let Some(spent) = self.requests.spent::<Reused<ProduceRequest>>(rest) {
             self.machine.recycle_request(spent.typed.request);
         }
+        if let (Some(metrics), Tag::Produce(produce), Ok(answer)) = (&self.metrics, &tag, &outcome) {
+            metrics.producing.note_landed(produce.batches, produce.is_answered, answer);
+        }
         match tag {
             // The broker does not answer with acks=0. Landing means that the request was written to the socket, no
             // more.
-            Tag::Produce(Produce { id, is_answered: false }) if outcome.is_ok() => {
+            Tag::Produce(Produce { id, is_answered: false, .. }) if outcome.is_ok() => {
                 self.unconfirmed.note_written(id);
                 self.machine.handle_written(id, now);
             }
             Tag::Produce(produce) => match produce.response_into(outcome, self.machine.lists()) {
                 Ok(response) => {
+                    if let (Some(metrics), 1..) = (&self.metrics, response.throttle_time_ms) {
+                        let throttle = Duration::from_millis(response.throttle_time_ms.unsigned_abs().into());
+                        metrics.connections.note_throttle(ApiKey::Produce, throttle.min(throttle::MAX));
+                    }
                     self.machine.handle_response(produce.id, &response, now);
                     self.machine.recycle_response(response);
                 }
@@ -435,6 +456,11 @@ impl Driver {
         }
         while let Some(settled) = self.machine.poll_settled() {
             self.settle(settled);
+        }
+        while let Some(failure) = self.machine.poll_retry() {
+            if let Some(metrics) = &self.metrics {
+                metrics.producing.note_retry(&failure);
+            }
         }
         self.confirm();
         self.flushed = self.machine.poll_flushed().or(self.flushed);
@@ -521,6 +547,7 @@ impl Driver {
         if !is_answered {
             self.unconfirmed.note_sent(broker, id, record_count(&request));
         }
+        let batches = request.topic_data.iter().map(|topic| topic.partition_data.len() as u64).sum();
         let to = address_of(&self.client.snapshot(), broker);
         // The batches belong to their parcels, which may be settled before the answer comes.
         let empty = |request: &mut ProduceRequest| {
@@ -528,7 +555,7 @@ impl Driver {
             topics.flat_map(|topic| &mut topic.partition_data).for_each(|data| data.records = None);
         };
         let request = Reused { typed: Typed { request, version_max }, empty };
-        self.requests.send(Role::Produce, to, request, deadline, Produce { id, is_answered });
+        self.requests.send(Role::Produce, to, request, deadline, Produce { id, is_answered, batches });
     }
 
     /// Takes a request back, unless a connection has begun with it.
@@ -547,7 +574,7 @@ impl Driver {
     }
 
     fn settle(&self, settled: Settled<Parcel>) {
-        let Settled { slot, mut batch, outcome } = settled;
+        let Settled { slot, mut batch, outcome, times } = settled;
         let accumulator = &self.accumulators[slot.0 as usize];
         accumulator.sticky.settled(accumulator.partition);
         let base_offset = match outcome {
@@ -560,6 +587,19 @@ impl Driver {
             }
             written => written,
         };
+        if let Some(metrics) = &self.metrics {
+            let (now, records) = (self.now(), u64::from(batch.record_count().unsigned_abs()));
+            match &outcome {
+                Outcome::Written { .. } => {
+                    let (uncompressed_bytes, bytes) = batch.sizes();
+                    let contents = Contents { records, bytes, uncompressed_bytes };
+                    metrics.producing.note_written(&self.counted[slot.0 as usize], contents, times, now);
+                }
+                Outcome::Failed { failure, .. } => {
+                    metrics.producing.note_failed(&accumulator.topic, records, failure, times, now);
+                }
+            }
+        }
         let error = batch.promise.settle(outcome);
         if !self.interceptors.is_empty() {
             let (bytes, compressed_bytes) = batch.sizes();

@@ -531,6 +531,7 @@ impl Producer {
     ) -> Result<T, Error> {
         let began = self.0.clock.now();
         let deadline = began + self.0.enqueue_timeout;
+        let mut waiting_since = began;
         let mut waited = Waited::default();
         loop {
             // What this waits for may be there each time, so that it would never give way to the tasks that make room
@@ -547,6 +548,18 @@ impl Producer {
                 }
             }
             let now = self.0.clock.now();
+            if let Some(metrics) = &self.0.client.0.metrics {
+                let producing = &metrics.producing;
+                match wait {
+                    Wait::Turn => producing.turn.record_duration(now - waiting_since),
+                    Wait::Room => {
+                        producing.room.record_duration(now - waiting_since);
+                        producing.blocked.add_duration(now - waiting_since);
+                    }
+                    Wait::Topic => {}
+                }
+            }
+            waiting_since = now;
             // The delivery timeout counts from the call.
             waited.since = (now - began >= WAIT_COUNTED).then_some(began);
             let topic = self.0.parts.topics.get(record.topic);

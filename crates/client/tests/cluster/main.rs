@@ -17,6 +17,7 @@ mod lossy;
 mod members;
 mod membership;
 mod memory;
+mod metrics;
 mod mistakes;
 mod outside;
 mod parts;

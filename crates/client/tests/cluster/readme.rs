@@ -1,5 +1,6 @@
 //! The Rust of README.md, run as it stands there.
 
+use milena::metrics::{Registry, families};
 use milena::{Client, Record, Sasl, Tls};
 use milena_broker::Broker;
 
@@ -42,6 +43,18 @@ async fn transact(bootstrap: &str) -> Result<(), milena::Error> {
     transaction.post(Record::to("ledger").key("42").value("-10.00")).await?;
     transaction.commit().await?; // if it is dropped instead, it is aborted
     Ok(())
+}
+
+async fn measure(bootstrap: &str) -> Result<Option<f64>, milena::Error> {
+    let registry = Registry::new();
+    let client = Client::builder().bootstrap(bootstrap).metrics(&registry).connect().await?;
+    client.producer().build().await?.send(Record::to("orders").value("created")).await?;
+    let snapshot = registry.snapshot();
+    let broker = snapshot.histogram(&families::PRODUCER_PHASE_SECONDS, &["broker"]);
+    let p99 = broker.and_then(|seconds| seconds.quantile(0.99));
+    println!("of 100 batches 99 took at most {p99:?} seconds at the broker");
+
+    Ok(p99)
 }
 
 async fn consume(bootstrap: &str) -> Result<usize, milena::Error> {
@@ -90,6 +103,7 @@ async fn what_readme_produces_it_consumes() {
     cluster.create_topic("invoices", 1).expect("created");
     cluster.create_topic("ledger", 1).expect("created");
     transact(cluster.bootstrap()).await.expect("committed");
+    assert!(measure(cluster.bootstrap()).await.expect("measured").is_some());
 }
 
 /// Lines without what differs between a page and a file: indentation, empty lines, closing braces alone.
@@ -105,8 +119,8 @@ fn readme_shows_the_code_of_this_file() {
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(
         blocks.len(),
-        7,
-        "produce, consume in a group, write in a transaction, process, log in, consume, test"
+        8,
+        "produce, consume in a group, write in a transaction, process, log in, measure, consume, test"
     );
     // Pipelines are a crate that depends on this one: its test runs them.
     let pipelines = lines(include_str!("../../../pipeline/tests/guide.rs"));
