@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Broker(broker::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
-    /// List, describe and delete consumer groups, and change their committed offsets
+    /// List, describe and delete consumer groups, change their committed offsets, and find out what is wrong with them
     Groups(groups::Args),
     /// List and describe transactions, and abort those that hang
     Txn(txn::Args),

@@ -24,6 +24,8 @@ fn help_texts_are_as_they_were_read() {
         &["dlq", "replay"],
         &["dlq", "purge"],
         &["doctor"],
+        &["groups", "doctor"],
+        &["groups", "remove-members"],
         &["profile"],
         &["profile", "set"],
         &["profile", "import"],

@@ -1,7 +1,9 @@
-//! `milena groups`: lists, describes and deletes consumer groups, and changes their committed offsets.
+//! `milena groups`: lists, describes and deletes consumer groups, changes their committed offsets, and finds out what is wrong with them.
 
 mod describe;
+mod doctor;
 mod offsets;
+mod remove_members;
 
 use clap::Subcommand;
 use milena::{Admin, GroupFilter, GroupState, GroupType, ListedGroup};
@@ -40,8 +42,12 @@ pub(crate) enum Command {
     },
     /// Show members with their partitions, and the lag and pace of each partition
     Describe(describe::Args),
+    /// Find out why a group is slow, stuck or not stable, and what to do
+    Doctor(doctor::Args),
     /// Export, reset and delete committed offsets
     Offsets(offsets::Args),
+    /// Take members out of a group, without confirmation; those that live join again
+    RemoveMembers(remove_members::Args),
     /// Delete groups that have no members, with their committed offsets, without confirmation
     #[command(visible_alias = "rm")]
     Delete {
@@ -61,7 +67,8 @@ impl Args {
         match &self.command {
             Command::Delete { cluster, .. } => Some((cluster, "deletes groups")),
             Command::Offsets(args) => args.destroys(),
-            Command::List { .. } | Command::Describe(_) => None,
+            Command::RemoveMembers(args) => Some((&args.cluster, "removes members of groups")),
+            Command::List { .. } | Command::Describe(_) | Command::Doctor(_) => None,
         }
     }
 }
@@ -69,9 +76,9 @@ impl Args {
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let changes = match &args.command {
-        Command::Delete { .. } => true,
+        Command::Delete { .. } | Command::RemoveMembers(_) => true,
         Command::Offsets(args) => args.changes(),
-        Command::List { .. } | Command::Describe(_) => false,
+        Command::List { .. } | Command::Describe(_) | Command::Doctor(_) => false,
     };
     interrupt.or(carry_out(args.command)).await.map_err(|failure| match failure.exit() {
         Exit::Interrupted if changes => {
@@ -89,7 +96,10 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
             list(&connected.admin(), &filter, json).await
         }
         Command::Describe(args) => describe::run(&args).await,
+        // On the heap, because the futures of all commands would have room for it.
+        Command::Doctor(args) => Box::pin(doctor::run(&args)).await,
         Command::Offsets(args) => offsets::run(args).await,
+        Command::RemoveMembers(args) => remove_members::run(args).await,
         Command::Delete { groups, if_exists, cluster } => {
             let deleted = cluster.connect().await?.admin().delete_groups(groups).await;
             let deleted = deleted.into_iter().map(|(group, deleted)| {
