@@ -1,0 +1,32 @@
+//! Reads the header `Accept`.
+
+use super::Format;
+
+/// More parts are not looked at.
+const PARTS_MAX: usize = 32;
+
+pub(super) fn accepted(accept: &str) -> Format {
+    let mut best = (0.0, Format::Prometheus);
+    for part in accept.split(',').take(PARTS_MAX) {
+        let mut words = part.split(';').map(str::trim);
+        let kind = words.next().unwrap_or_default();
+        let (mut quality, mut version) = (1.0_f64, None);
+        for (name, value) in words.filter_map(|word| word.split_once('=')) {
+            match name.trim() {
+                "q" => quality = value.trim().parse().unwrap_or(0.0),
+                "version" => version = Some(value.trim()),
+                _ => {}
+            }
+        }
+        let format = match (kind, version) {
+            ("application/openmetrics-text", None | Some("1.0.0" | "0.0.1")) => Format::OpenMetrics,
+            ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => Format::Prometheus,
+            _ => continue,
+        };
+        // Of two that are as good OpenMetrics says more.
+        if quality > best.0 || (quality == best.0 && quality > 0.0 && format > best.1) {
+            best = (quality, format);
+        }
+    }
+    best.1
+}
