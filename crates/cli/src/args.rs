@@ -4,7 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    acl, broker, consume, dlq, doctor, groups, produce, profile, quota, token, topics, txn, user, verifiable,
+    acl, broker, consume, dlq, doctor, exporter, groups, produce, profile, quota, token, topics, txn, user,
+    verifiable,
 };
 use crate::{demo, exit};
 
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Dlq(dlq::Args),
     /// Find out why a client cannot connect, produce or consume
     Doctor(doctor::Args),
+    /// Serve metrics of topics, groups and lag to Prometheus
+    Exporter(exporter::Args),
     /// Keep clusters under names, with their settings
     Profile(profile::Args),
     /// List, create and delete access control lists

@@ -80,6 +80,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,
             Command::Dlq(args) => commands::dlq::run(args, &interrupt).await,
             Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
+            Command::Exporter(args) => commands::exporter::run(args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),
             Command::Acl(args) => commands::acl::run(args, &interrupt).await,
             Command::User(args) => commands::user::run(args, &interrupt).await,

@@ -26,6 +26,7 @@ impl Command {
             Self::Demo(_)
             | Self::Broker(_)
             | Self::Doctor(_)
+            | Self::Exporter(_)
             | Self::Produce(_)
             | Self::Consume(_)
             | Self::Profile(_)

@@ -26,6 +26,7 @@ fn help_texts_are_as_they_were_read() {
         &["doctor"],
         &["groups", "doctor"],
         &["groups", "remove-members"],
+        &["exporter"],
         &["profile"],
         &["profile", "set"],
         &["profile", "import"],

@@ -1,10 +1,12 @@
 //! Observes Kafka clients and clusters.
 //!
 //! - [`serve()`] serves the metrics of a client, or of anything else with a [`Registry`](milena::metrics::Registry), to Prometheus.
+//! - [`exporter`] makes metrics of a cluster: topics, groups, lag, and a probe.
 //! - [`doctor`] finds out why a group does not get on with its work.
 //! - [`lag`] judges how far a group is from the end of its partitions, in records and in time, and whether it comes nearer.
 
 pub mod doctor;
+pub mod exporter;
 pub mod exposition;
 pub mod lag;
 pub mod serve;

@@ -6,6 +6,7 @@ pub(crate) mod chosen;
 pub(crate) mod consume;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
+pub(crate) mod exporter;
 pub(crate) mod groups;
 pub(crate) mod produce;
 pub(crate) mod profile;

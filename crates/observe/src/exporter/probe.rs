@@ -1,0 +1,177 @@
+//! Writes records and reads them back, and counts those that are late or lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use milena::metrics::{Counter, Family, Histogram, Registry, Unit};
+use milena::{Client, Error, Position, Record, Reset};
+use tokio::time::{MissedTickBehavior, interval};
+
+static WRITTEN: Family =
+    Family::counter("milena_probe_written_total", "Records of the probe that were acknowledged.");
+static FAILED: Family =
+    Family::counter("milena_probe_failed_total", "Records of the probe that could not be written.");
+static READ: Family = Family::counter("milena_probe_read_total", "Records of the probe that came back.");
+static LATE: Family =
+    Family::counter("milena_probe_late_total", "Records of the probe that took longer than 5 seconds.");
+static LOST: Family = Family::counter(
+    "milena_probe_lost_total",
+    "Acknowledged records of the probe that did not come back in 60 seconds.",
+);
+static ACK: Family = Family::histogram(
+    "milena_probe_acknowledgement_seconds",
+    "From writing a record to its acknowledgement.",
+)
+.in_unit(Unit::Seconds);
+static END_TO_END: Family =
+    Family::histogram("milena_probe_end_to_end_seconds", "From writing a record to reading it.")
+        .in_unit(Unit::Seconds);
+
+/// A record is written this often.
+const EACH: Duration = Duration::from_secs(1);
+const LATE_AFTER: Duration = Duration::from_secs(5);
+const LOST_AFTER: Duration = Duration::from_secs(60);
+/// After an error the probe begins again after this time.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Which records are on their way. Pure: times are arguments.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// When each record was written, by its number.
+    waiting: BTreeMap<u64, Instant>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Came {
+    pub(super) after: Duration,
+    pub(super) is_late: bool,
+}
+
+impl Probe {
+    /// A record was written, whose acknowledgement may still come.
+    pub(super) fn written(&mut self, number: u64, now: Instant) {
+        self.waiting.insert(number, now);
+    }
+
+    /// It was not written after all.
+    pub(super) fn refused(&mut self, number: u64) {
+        self.waiting.remove(&number);
+    }
+
+    /// It was read. None if it was read before, was given up, or is another probe's.
+    pub(super) fn read(&mut self, number: u64, now: Instant) -> Option<Came> {
+        let after = now.duration_since(self.waiting.remove(&number)?);
+        Some(Came { after, is_late: after > LATE_AFTER })
+    }
+
+    /// How many are given up: they were written long ago.
+    pub(super) fn lost(&mut self, now: Instant) -> u64 {
+        let before = self.waiting.len();
+        self.waiting.retain(|_, written| now.duration_since(*written) <= LOST_AFTER);
+        (before - self.waiting.len()) as u64
+    }
+}
+
+/// Where the probe counts. Without a probe there are no such series.
+pub(super) struct Meters(Option<Counters>);
+
+struct Counters {
+    written: Counter,
+    failed: Counter,
+    read: Counter,
+    late: Counter,
+    lost: Counter,
+    ack: Arc<Histogram>,
+    end_to_end: Arc<Histogram>,
+}
+
+impl Meters {
+    pub(super) fn new(registry: &Registry, is_on: bool) -> Self {
+        Self(is_on.then(|| Counters {
+            written: registry.counter(&WRITTEN, &[]),
+            failed: registry.counter(&FAILED, &[]),
+            read: registry.counter(&READ, &[]),
+            late: registry.counter(&LATE, &[]),
+            lost: registry.counter(&LOST, &[]),
+            ack: registry.histogram(&ACK, &[]),
+            end_to_end: registry.histogram(&END_TO_END, &[]),
+        }))
+    }
+}
+
+/// Runs until it is dropped.
+pub(super) async fn run(client: &Client, topic: &str, meters: &Meters, failed: &(impl Fn(&Error) + Sync)) {
+    let Some(meters) = &meters.0 else { return };
+    loop {
+        if let Err(error) = probe(client, topic, meters).await {
+            failed(&error);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn probe(client: &Client, topic: &str, meters: &Counters) -> Result<(), Error> {
+    let producer = client.producer().build().await?;
+    let builder = client.consumer_direct().topic(topic).from(Position::Latest).reset(Reset::Latest);
+    let mut consumer = builder.build().await?;
+    // Two probes of one topic tell their records apart.
+    let own = format!("{:x}-{:x}", std::process::id(), nanos());
+    let (mut probe, mut number) = (Probe::default(), 0_u64);
+    let mut tick = interval(EACH);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (acknowledged, mut acknowledgements) = tokio::sync::mpsc::unbounded_channel();
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                meters.lost.add(probe.lost(Instant::now()));
+                number += 1;
+                let began = Instant::now();
+                probe.written(number, began);
+                let value = number.to_string();
+                // Without a key, so that all partitions are probed in turn.
+                let record = Record::to(topic).value(&value).header("milena-probe", &own);
+                match producer.enqueue(record).await {
+                    Ok(delivery) => {
+                        let (acknowledged, number) = (acknowledged.clone(), number);
+                        tokio::spawn(async move {
+                            let _ = acknowledged.send((number, began, delivery.await.is_ok()));
+                        });
+                    }
+                    Err(_) => {
+                        probe.refused(number);
+                        meters.failed.add(1);
+                    }
+                }
+            }
+            Some((number, began, is_written)) = acknowledgements.recv() => {
+                if is_written {
+                    meters.written.add(1);
+                    meters.ack.record_duration(began.elapsed());
+                } else {
+                    probe.refused(number);
+                    meters.failed.add(1);
+                }
+            }
+            batch = consumer.next() => {
+                let Some(batch) = batch? else { return Ok(()) };
+                let now = Instant::now();
+                for record in &batch {
+                    let is_own = record.header("milena-probe") == Some(Some(own.as_bytes()));
+                    let text = record.value().and_then(|value| std::str::from_utf8(value).ok());
+                    let Some(number) = text.filter(|_| is_own).and_then(|text| text.parse().ok()) else { continue };
+                    if let Some(came) = probe.read(number, now) {
+                        meters.read.add(1);
+                        meters.late.add(u64::from(came.is_late));
+                        meters.end_to_end.record_duration(came.after);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn nanos() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos()
+}
