@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    acl, broker, consume, dlq, doctor, exporter, groups, produce, profile, quota, token, topics, txn, user,
-    verifiable,
+    acl, broker, consume, dashboards, dlq, doctor, exporter, groups, produce, profile, quota, token, topics,
+    txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Txn(txn::Args),
     /// Find, show, count, replay and delete dead letters
     Dlq(dlq::Args),
+    /// Write dashboards for Grafana and alert rules for Prometheus
+    Dashboards(dashboards::Args),
     /// Find out why a client cannot connect, produce or consume
     Doctor(doctor::Args),
     /// Serve metrics of topics, groups and lag to Prometheus

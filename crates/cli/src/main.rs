@@ -79,6 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,
             Command::Dlq(args) => commands::dlq::run(args, &interrupt).await,
+            Command::Dashboards(args) => commands::dashboards::run(&args),
             Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
             Command::Exporter(args) => commands::exporter::run(args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),

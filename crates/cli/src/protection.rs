@@ -25,6 +25,7 @@ impl Command {
             Self::Token(args) => args.destroys(),
             Self::Demo(_)
             | Self::Broker(_)
+            | Self::Dashboards(_)
             | Self::Doctor(_)
             | Self::Exporter(_)
             | Self::Produce(_)

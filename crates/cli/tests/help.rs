@@ -17,6 +17,7 @@ fn help_texts_are_as_they_were_read() {
         &["txn", "list"],
         &["txn", "describe"],
         &["txn", "abort-hanging"],
+        &["dashboards"],
         &["dlq"],
         &["dlq", "ls"],
         &["dlq", "show"],

@@ -19,6 +19,7 @@ mod handler;
 mod intake;
 pub mod layers;
 mod limit;
+pub mod metrics;
 mod permits;
 mod pipeline;
 mod record;

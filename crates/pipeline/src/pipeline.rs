@@ -19,6 +19,7 @@ use crate::gather::Together;
 use crate::handler::{GroupHandler, Handler};
 use crate::intake::Intake;
 use crate::limit::Limit;
+use crate::metrics::{Meter, handler_times};
 use crate::permits::Permits;
 use crate::retry_topics::Keeper;
 use crate::schedule::{Order, Terms};
@@ -408,6 +409,7 @@ impl Pipeline {
         }
         let client = consumer.client().clone();
         let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();
+        let group = consumer.group().to_owned();
         let Topics { aside, keeper, consumer } = settings.open(consumer, &topics, &control).await?;
         let oldest = aside.dead_letters().map(|(topic, partition_count)| {
             dead_letters::watch_oldest(
@@ -417,6 +419,9 @@ impl Pipeline {
                 Arc::clone(&control),
             )
         });
+        // The registry asks it for as long as this runs.
+        let _meter = client.metrics().map(|registry| Meter::register(registry, &group, &control));
+        let handler_times = client.metrics().map(|registry| handler_times(registry, &group));
         let exactly = writing.as_ref().map(|parts| Arc::clone(&parts.exactly));
         let inboxes: Vec<_> = (0..worker_count).map(|_| Arc::new(Inbox::new())).collect();
         if control.workers.set(inboxes.clone()).is_err() {
@@ -448,6 +453,7 @@ impl Pipeline {
             together,
             retry: settings.retry.clone(),
             control: Arc::clone(&control),
+            handler_times,
             aside: Arc::new(aside),
             hasher: RandomState::default(),
         };

@@ -4,6 +4,7 @@ pub(crate) mod acl;
 pub(crate) mod broker;
 pub(crate) mod chosen;
 pub(crate) mod consume;
+pub(crate) mod dashboards;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
 pub(crate) mod exporter;

@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use milena::metrics::Histogram;
 use milena::{ConsumerHandle, SharedBatch};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
@@ -81,6 +82,8 @@ pub(crate) struct Common {
     /// Finds the number of permits, if it is not fixed.
     pub(crate) limit: Option<Arc<Mutex<Limit>>>,
     pub(crate) control: Arc<Control>,
+    /// Counts how long attempts take, if the client counts.
+    pub(crate) handler_times: Option<Arc<Histogram>>,
     pub(crate) aside: Arc<Aside>,
     /// The same for all workers, so that a key is one worker's.
     pub(crate) hasher: RandomState,
@@ -457,7 +460,11 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         self.end_stall(id);
         if let Some(job) = self.schedule.handle_ended(id) {
             self.sample.count += 1;
-            self.sample.time += now.saturating_sub(job.began);
+            let took = now.saturating_sub(job.began);
+            self.sample.time += took;
+            if let Some(times) = &self.common.handler_times {
+                times.record_duration(took);
+            }
             self.settle(job, result, now);
         }
     }

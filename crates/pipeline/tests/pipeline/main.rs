@@ -9,6 +9,7 @@ mod exactly_once;
 mod failing;
 mod gaps;
 mod hostile;
+mod metrics;
 mod ordered;
 mod rebalancing;
 mod retrying;
