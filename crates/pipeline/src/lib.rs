@@ -33,7 +33,7 @@ mod window;
 mod worker;
 
 pub use error::PipelineError;
-pub use exactly_once::{GroupTransform, Output, Outputs, Transform, writer};
+pub use exactly_once::{GroupTransform, Input, Output, Outputs, Transform, writer};
 pub use failure::{BoxError, Class, Failure};
 pub use gather::Together;
 pub use handler::{

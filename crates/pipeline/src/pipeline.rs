@@ -236,7 +236,8 @@ impl Pipeline {
     }
 
     /// Sets how long an attempt at a record may take. Then its future is dropped, and it has failed. Default: as long as it takes.
-    /// A [blocking](crate::blocking) handler cannot be stopped, but its outcome counts no more.
+    /// A [blocking](crate::blocking) handler cannot be stopped, but its outcome counts no more, and the record is not tried again before
+    /// it has ended.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.settings.time_limit = Some(limit);
         self

@@ -19,7 +19,7 @@ use std::time::Duration;
 use milena::{ConsumerHandle, Error, SharedBatch, Transaction, TransactionEnd, TransactionalProducer};
 use tokio::sync::{Notify, watch};
 
-pub use self::output::{GroupTransform, Output, Outputs, Transform, writer};
+pub use self::output::{GroupTransform, Input, Output, Outputs, Transform, writer};
 pub(crate) use self::run::{Parts, Settings};
 use self::session::{Load, LoadPart, Session};
 use crate::control::Control;

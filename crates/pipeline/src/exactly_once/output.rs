@@ -181,7 +181,8 @@ pub trait Transform<M>: Sized {
 }
 
 /// What [`Pipeline::run_together_to`](crate::Pipeline::run_together_to) calls for each group of records: an async function of
-/// `Vec<Record>` that returns [`Outputs`], or a `tower` service of `Vec<Record>` that answers with them.
+/// `Vec<Record>` that returns [`Outputs`], [`blocking`](crate::blocking) of a function of `Vec<Record>` that does, or a `tower` service of
+/// `Vec<Record>` that answers with them.
 pub trait GroupTransform<M>: Sized {
     /// The service that it becomes.
     type Service: GroupService;
@@ -219,8 +220,11 @@ impl Written for Output {}
 impl Written for Option<Output> {}
 impl Written for Vec<Output> {}
 
-/// What a handler is called with.
+/// What a handler is called with: a [`Record`], or a group of them.
 pub trait Input: Clone + Send + 'static {
+    /// The records.
+    fn records(&self) -> &[Record];
+
     /// Gives what is written for it to the pipeline.
     ///
     /// # Errors
@@ -229,12 +233,20 @@ pub trait Input: Clone + Send + 'static {
 }
 
 impl Input for Record {
+    fn records(&self) -> &[Record] {
+        std::slice::from_ref(self)
+    }
+
     fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure> {
         self.emit_up_to(self.offset(), outputs)
     }
 }
 
 impl Input for Vec<Record> {
+    fn records(&self) -> &[Record] {
+        self
+    }
+
     fn emit(&self, outputs: Vec<Output>) -> Result<(), Failure> {
         let (Some(first), Some(last)) = (self.first(), self.last()) else { return Ok(()) };
         first.emit_up_to(last.offset(), outputs)

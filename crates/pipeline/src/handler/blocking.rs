@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::Answer;
-use crate::{Failure, Record};
+use crate::Failure;
+use crate::exactly_once::Input;
+use crate::record::Record;
 
 /// Makes a handler of a function that blocks or computes: each call runs on a thread of the runtime's pool for blocking work.
 ///
@@ -31,10 +33,13 @@ use crate::{Failure, Record};
 /// milena_pipeline::service(handler);
 /// ```
 ///
+/// The argument is a [`Record`], or for [`Pipeline::run_together`](crate::Pipeline::run_together) a `Vec` of them.
+///
 /// With [`Pipeline::run_to`](crate::Pipeline::run_to) the function returns an [`Output`](crate::Output), or an `Option` or a `Vec` of them.
-pub fn blocking<F, O>(function: F) -> Blocking<F>
+pub fn blocking<F, I, O>(function: F) -> Blocking<F>
 where
-    F: Fn(Record) -> O + Clone + Send + 'static,
+    F: Fn(I) -> O + Clone + Send + 'static,
+    I: Input,
     O: Answer,
 {
     Blocking { function, runs: Arc::default() }
@@ -48,9 +53,10 @@ pub struct Blocking<F> {
     runs: Arc<Runs>,
 }
 
-impl<F, O> Service<Record> for Blocking<F>
+impl<F, I, O> Service<I> for Blocking<F>
 where
-    F: Fn(Record) -> O + Clone + Send + 'static,
+    F: Fn(I) -> O + Clone + Send + 'static,
+    I: Input,
     O: Answer,
 {
     type Response = O::Response;
@@ -62,23 +68,23 @@ where
     }
 
     #[allow(clippy::async_yields_async, reason = "the call is awaited, or ended, in the next state")]
-    fn call(&mut self, record: Record) -> Self::Future {
+    fn call(&mut self, input: I) -> Self::Future {
         let function = self.function.clone();
-        let begin = move |record: Record, run: Run| {
+        let begin = move |input: I, run: Run| {
             tokio::task::spawn_blocking(move || {
                 let _run = run;
-                function(record).into_answer()
+                function(input).into_answer()
             })
         };
-        match Run::begin(&self.runs, &record) {
-            Ok(run) => OnThread::Runs(begin(record, run)),
+        match Run::begin(&self.runs, input.records()) {
+            Ok(run) => OnThread::Runs(begin(input, run)),
             Err(mut ended) => {
                 let runs = Arc::clone(&self.runs);
                 OnThread::Waits(Box::pin(async move {
                     loop {
                         ended.cancelled().await;
-                        match Run::begin(&runs, &record) {
-                            Ok(run) => return begin(record, run),
+                        match Run::begin(&runs, input.records()) {
+                            Ok(run) => return begin(input, run),
                             Err(another) => ended = another,
                         }
                     }
@@ -92,7 +98,8 @@ where
 #[derive(Debug, Default)]
 struct Runs(Mutex<FxHashMap<Place, CancellationToken>>);
 
-/// A record's topic as a number, its partition and its offset. Two topics with the same number would wait for each other.
+/// A record's topic as a number, its partition and its offset: where it was before it went through retry topics, whose copy is the
+/// same record. Two topics with the same number would wait for each other.
 type Place = (u64, i32, i64);
 
 impl Runs {
@@ -101,31 +108,38 @@ impl Runs {
     }
 }
 
-/// While it exists, no other call with its record begins.
+/// While it exists, no other call with one of its records begins.
 #[derive(Debug)]
 struct Run {
     runs: Arc<Runs>,
-    place: Place,
+    places: Vec<Place>,
 }
 
 impl Run {
     /// # Errors
     /// Fires when the call has ended that there is.
-    fn begin(runs: &Arc<Runs>, record: &Record) -> Result<Self, CancellationToken> {
-        let topic = FxBuildHasher.hash_one(record.topic());
-        let place = (topic, record.partition(), record.offset());
+    fn begin(runs: &Arc<Runs>, records: &[Record]) -> Result<Self, CancellationToken> {
+        let place = |record: &Record| {
+            let origin = record.origin();
+            (FxBuildHasher.hash_one(origin.topic), origin.partition, origin.offset)
+        };
+        let places: Vec<Place> = records.iter().map(place).collect();
         let mut inner = runs.inner();
-        if let Some(ended) = inner.get(&place) {
+        if let Some(ended) = places.iter().find_map(|place| inner.get(place)) {
             return Err(ended.clone());
         }
-        inner.insert(place, CancellationToken::new());
-        Ok(Self { runs: Arc::clone(runs), place })
+        let ended = CancellationToken::new();
+        inner.extend(places.iter().map(|place| (*place, ended.clone())));
+        Ok(Self { runs: Arc::clone(runs), places })
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let ended = self.runs.inner().remove(&self.place);
+        let ended = {
+            let mut inner = self.runs.inner();
+            self.places.iter().filter_map(|place| inner.remove(place)).last()
+        };
         if let Some(ended) = ended {
             ended.cancel();
         }

@@ -73,7 +73,8 @@ impl<S> RecordService for S where
 }
 
 /// What [`Pipeline::run_together`](crate::Pipeline::run_together) calls for each group of records: an async function of
-/// `Vec<Record>` that returns what a [`Handler`] returns, or a `tower` service of `Vec<Record>`.
+/// `Vec<Record>` that returns what a [`Handler`] returns, [`blocking`] of a function of `Vec<Record>`, or a `tower` service of
+/// `Vec<Record>`.
 pub trait GroupHandler<M>: Sized {
     /// The service that it becomes.
     type Service: GroupService;

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use milena_pipeline::{Failure, Order, Pipeline, Record, RecordService, Retry, blocking, service};
+use milena_pipeline::{
+    Failure, Order, Pipeline, Record, RecordService, Retry, RetryTopics, Together, blocking, service,
+};
 use tower_service::Service;
 
-use crate::world::{Counter, LIMIT, World, until};
+use crate::world::{Counter, LIMIT, Log, World, until};
 
 fn pipeline(world: &World) -> Pipeline {
     Pipeline::new(world.client.consumer("billing").subscribe(["orders"])).drain(Duration::from_millis(10))
@@ -311,36 +313,65 @@ async fn a_partition_that_hangs_leaves_places_to_others_also_if_their_number_is_
     assert_eq!(report.finished, 800);
 }
 
-/// A blocking call that was given up goes on. Its record is tried again when it has ended, and not before.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blocking_call_that_was_given_up_has_ended_before_its_record_is_tried_again() {
+/// Blocking calls that are given up go on. Their records are tried again when they have ended, and not before, also in a retry topic.
+async fn runs_once_at_a_time(is_in_groups: bool, retry: Retry) {
     let world = World::new(1).await;
-    world.write(1, |_| (Some("k".to_owned()), 0)).await;
-    let (running, most, calls) =
-        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Counter::new());
+    world.write(3, |_| (Some("k".to_owned()), 0)).await;
+    let running = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+    let (calls, twice) = (Counter::new(), Log::new());
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(std::sync::Mutex::new(held));
-    let handler = {
-        let (running, most, calls) = (Arc::clone(&running), Arc::clone(&most), calls.clone());
-        move |_: Record| {
-            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    let process = {
+        let (calls, twice) = (calls.clone(), twice.clone());
+        move |records: &[Record]| {
+            let offsets: Vec<i64> = records.iter().map(|record| record.origin().offset).collect();
+            for offset in &offsets {
+                if !running.lock().unwrap().insert(*offset) {
+                    twice.push(*offset);
+                }
+            }
             if calls.add() == 1 {
                 held.lock().unwrap().recv_timeout(LIMIT).expect("is released");
             }
-            running.fetch_sub(1, Ordering::SeqCst);
+            for offset in &offsets {
+                running.lock().unwrap().remove(offset);
+            }
         }
     };
     let pipeline = pipeline(&world)
+        .order(Order::Partition)
         .time_limit(Duration::from_millis(20))
-        .retry(Retry::fixed(Duration::from_millis(1)).without_limit());
+        .retry(retry)
+        .retry_topics(RetryTopics::tiers([1, 2, 3, 4].map(Duration::from_millis)).create(true).attempts(100))
+        .skip_failed();
     let watch = pipeline.watch();
     let stop = async {
         until(|| watch.stats().expired >= 3).await;
-        assert_eq!(calls.now(), 1);
         release.send(()).expect("it waits");
-        calls.reach(2).await;
-        until(|| watch.stats().finished == 1).await;
+        until(|| watch.stats().finished == 3).await;
     };
-    pipeline.run(blocking(handler), stop).await.expect("succeeds");
-    assert_eq!(most.load(Ordering::SeqCst), 1);
+    let report = if is_in_groups {
+        let handler = blocking(move |records: Vec<Record>| process(&records));
+        pipeline.run_together(Together::up_to(3), handler, stop).await
+    } else {
+        pipeline.run(blocking(move |record: Record| process(&[record])), stop).await
+    };
+    assert_eq!(report.expect("succeeds").finished, 3);
+    assert!(calls.now() > 1);
+    assert_eq!(twice.all(), [0_i64; 0], "these ran twice at the same time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_call_that_was_given_up_has_ended_before_its_record_is_tried_again() {
+    runs_once_at_a_time(false, Retry::fixed(Duration::from_millis(1)).without_limit()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_call_that_was_given_up_has_ended_before_its_record_is_tried_in_a_retry_topic() {
+    runs_once_at_a_time(false, Retry::fixed(Duration::from_millis(1)).attempts(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_call_with_a_group_has_ended_before_its_records_are_tried_one_by_one() {
+    runs_once_at_a_time(true, Retry::fixed(Duration::from_millis(1)).without_limit()).await;
 }
