@@ -24,6 +24,7 @@ mod members;
 mod mutants;
 mod oauth;
 mod partners;
+mod pipelines;
 mod programs;
 mod rebalances;
 mod replicas;
