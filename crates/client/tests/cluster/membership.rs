@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use milena::{ConsumerHandle, GroupType, NewPartitions, Protocol};
+use milena::{ConsumerHandle, GroupState, GroupType, NewPartitions, Protocol};
+use milena_messages::ApiKey;
 use tokio::sync::mpsc;
 
 use super::limits::Wire;
+use super::lossy::{Loss, Losses};
 use super::members::{
     HEARTBEAT, Seen, WAYS, Way, fill, next, once, read_done, reading, start_grouping, until,
 };
@@ -192,5 +194,44 @@ async fn hooks_that_panic_stop_neither_their_member_nor_its_group() {
         shared(&[&first_handle, &second_handle]).await;
         once(&mut seen, PARTITIONS, 10).await;
         timeout(PATIENCE, first_handle.close()).await.expect("in time").expect("closed");
+    }
+}
+
+/// The leader has joined and does not know it yet, so its generation is over and the group takes no commits before it has assigned.
+#[tokio::test]
+async fn a_leader_that_closes_before_its_join_is_answered_commits_what_is_done() {
+    let (cluster, others) = start_grouping(1, &[("t", PARTITIONS)]).await;
+    let losses = Losses::default();
+    let client = Client::builder().bootstrap(cluster.bootstrap()).connector(losses.clone()).connect().await;
+    let client = client.expect("connected");
+    fill(&others, "t", PARTITIONS, 10).await;
+    let mut leader = Way::Cooperative.member(&client, &["t"]).build().await.expect("built");
+    let mut batches = Vec::new();
+    while batches.len() < PARTITIONS as usize {
+        let batch = next(&mut leader).await;
+        if batch.next_offset() == 10 {
+            batches.push(batch);
+        } else {
+            leader.done(&batch);
+        }
+    }
+    losses.add(ApiKey::JoinGroup, Loss::Late(Duration::from_millis(500)));
+    let mut second = Way::Cooperative.member(&others, &["t"]).build().await.expect("built");
+    let reading = tokio::spawn(async move { while let Ok(Some(_)) = second.next().await {} });
+    let is_over = async {
+        while others.admin().describe_groups(["g"]).await.remove(0).1.expect("described").state
+            != GroupState::CompletingRebalance
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, is_over).await.expect("both have joined");
+    batches.iter().for_each(|batch| leader.done(batch));
+    drop(batches);
+    timeout(PATIENCE, leader.close()).await.expect("in time").expect("all is committed");
+    reading.abort();
+    let all = (0..PARTITIONS).map(|partition| ("t", partition));
+    for (at, offset) in others.admin().list_group_offsets_of("g", all).await.expect("answered") {
+        assert_eq!(offset.expect("answered").map(|committed| committed.offset), Some(10), "{at:?}");
     }
 }
