@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    acl, broker, consume, dashboards, dlq, doctor, exporter, groups, produce, profile, quota, token, topics,
-    txn, user, verifiable,
+    acl, broker, consume, dashboards, dlq, doctor, exporter, groups, produce, profile, quota, token, top,
+    topics, txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Dashboards(dashboards::Args),
     /// Find out why a client cannot connect, produce or consume
     Doctor(doctor::Args),
+    /// Show groups by lag and rate, topics and hot partitions, live
+    Top(top::Args),
     /// Serve metrics of topics, groups and lag to Prometheus
     Exporter(exporter::Args),
     /// Keep clusters under names, with their settings

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     log::listen(match &command {
         // What its attempts meet, it tells itself.
-        Command::Doctor(_) => "off",
+        Command::Doctor(_) | Command::Top(_) => "off",
         // So does a demo in which things fail on purpose.
         Command::Demo(args) if args.other.is_some() => "error",
         _ => "warn",
@@ -81,6 +81,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Dlq(args) => commands::dlq::run(args, &interrupt).await,
             Command::Dashboards(args) => commands::dashboards::run(&args),
             Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
+            Command::Top(args) => commands::top::run(args, &interrupt).await,
             Command::Exporter(args) => commands::exporter::run(args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),
             Command::Acl(args) => commands::acl::run(args, &interrupt).await,

@@ -28,6 +28,7 @@ impl Command {
             | Self::Dashboards(_)
             | Self::Doctor(_)
             | Self::Exporter(_)
+            | Self::Top(_)
             | Self::Produce(_)
             | Self::Consume(_)
             | Self::Profile(_)

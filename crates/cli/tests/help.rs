@@ -28,6 +28,7 @@ fn help_texts_are_as_they_were_read() {
         &["groups", "doctor"],
         &["groups", "remove-members"],
         &["exporter"],
+        &["top"],
         &["profile"],
         &["profile", "set"],
         &["profile", "import"],

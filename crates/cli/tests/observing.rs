@@ -79,6 +79,18 @@ fn the_exporter_serves_metrics_until_it_is_interrupted() {
 }
 
 #[test]
+fn top_writes_json_once_and_needs_a_terminal_otherwise() {
+    let cluster = start();
+    let run = cluster.run(&["top", "-o", "json", "--interval", "0.1"], "");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let seen: serde_json::Value = serde_json::from_slice(&run.stdout).expect("JSON");
+    assert_eq!((&seen["groups"][0]["group"], &seen["groups"][0]["lag"]), (&"g".into(), &8.into()));
+    assert_eq!((&seen["topics"][0]["topic"], &seen["topics"][0]["records"]), (&"t".into(), &10.into()));
+    let run = cluster.run(&["top"], "");
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+}
+
+#[test]
 fn a_pattern_that_is_none_is_refused() {
     let run = milena(&["exporter", "--topics", "("]);
     assert_eq!(run.code, Some(2), "{}", run.stderr);

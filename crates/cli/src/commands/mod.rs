@@ -13,6 +13,7 @@ pub(crate) mod produce;
 pub(crate) mod profile;
 pub(crate) mod quota;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod topics;
 pub(crate) mod txn;
 pub(crate) mod user;

@@ -173,6 +173,11 @@ impl Exporter {
         looked
     }
 
+    /// What the last look saw.
+    pub fn facts(&self) -> Facts {
+        self.0.facts.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Looks at the cluster each interval, and runs the probe if there is one. It ends only when it is dropped. `failed` is told
     /// of each error.
     ///
