@@ -253,3 +253,38 @@ async fn without_an_order_there_is_none_to_keep() {
         pipeline(&world, Order::None).run(|_: Record| async {}, std::future::pending()).await.unwrap_err();
     assert!(error.to_string().contains("keep_order()"), "{error}");
 }
+
+/// Far more waits in retry topics, and in the source, than the client may hold in memory: what waits is known all the same.
+#[tokio::test]
+async fn what_waits_is_known_also_if_memory_is_short() {
+    let world = World::with_memory(3, 8 << 20).await;
+    let (count, value) = (1_500, "x".repeat(10_000));
+    let write = async |keys: &str| {
+        let producer = world.client.producer().build().await.unwrap();
+        for number in 0..count {
+            let (key, value) = (format!("{keys}{}", number % 50), format!("{number} {value}"));
+            let record = milena::Record::to("orders").partition(number % 3).key(&key).value(&value);
+            producer.post(record).await.unwrap();
+        }
+        producer.flush().await.unwrap();
+    };
+    let run = async |finished: u64, moved: u64| {
+        let handler = async |record: Record| match record.key().unwrap().starts_with(b"bad") {
+            true => Err(Failure::retriable("not for an hour")),
+            false => Ok(()),
+        };
+        let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]))
+            .retry(Retry::never())
+            .retry_topics(RetryTopics::tiers([Duration::from_secs(3_600)]).create(true).keep_order(true))
+            .skip_failed();
+        let watch = pipeline.watch();
+        let stop = until(|| watch.stats().finished == finished && watch.stats().moved == moved);
+        pipeline.run(handler, stop).await.expect("succeeds");
+    };
+    let all = u64::try_from(count).unwrap();
+    write("bad").await;
+    run(0, all).await;
+    write("bad").await;
+    write("good").await;
+    run(all, all).await;
+}
