@@ -9,9 +9,11 @@
 //!
 //! It is one future, polled by one task. Decisions are the schedule's and the retry policy's.
 
+mod aside;
 mod inbox;
 mod lane;
 mod marks;
+mod overdue;
 mod slots;
 mod unit;
 
@@ -37,7 +39,7 @@ use self::marks::Marks;
 use self::slots::Slots;
 use self::unit::Feed;
 pub(crate) use self::unit::{Group, Unit};
-use crate::aside::{Aside, Cause, GivenUp, Put};
+use crate::aside::{Aside, Put};
 use crate::control::Control;
 use crate::error::PipelineError;
 use crate::flow::Flow;
@@ -46,8 +48,7 @@ use crate::limit::{Limit, Sample};
 use crate::permits::Permits;
 use crate::record::Held;
 use crate::retry::{Admission, Attempts, Next, Retry};
-use crate::retry_topics::Returned;
-use crate::schedule::{Attempt, Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Verdict};
+use crate::schedule::{Attempt, Item, Job, JobId, LaneId, Schedule, Terms, Verdict};
 use crate::stats::{Left, Stall};
 use crate::{Class, Failure};
 
@@ -417,26 +418,6 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         self.handle_started(job, outcome, now);
     }
 
-    /// An earlier record of its key waits in a retry topic: the record goes there too, without being tried.
-    fn follow(&mut self, job: Job<U>, due_ms: i64, now: Duration) {
-        if let Some(records) = U::split(&job.item) {
-            // Others of its group may have nothing to wait for.
-            return self.schedule.handle_split(job, records);
-        }
-        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        let taken = U::records(&job.item)[0].record;
-        let record = lane.record(taken);
-        let given_up = GivenUp {
-            held: Arc::clone(&lane.held),
-            cause: Cause::Follows(due_ms),
-            attempts: lane.attempts_before(taken),
-            first_ms: lane.held.tier.as_ref().and_then(|_| Returned::read(record.headers()).first_ms),
-            last_ms: self.common.control.unix_ms(now),
-            record,
-        };
-        self.put_aside(job, given_up, now);
-    }
-
     /// What the first look at the future of an attempt has shown: its result, or the slot in which it stays.
     fn handle_started(&mut self, job: Job<U>, outcome: Result<Result<(), Failure>, usize>, now: Duration) {
         match outcome {
@@ -536,119 +517,12 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         }
     }
 
-    /// Whether the record was not tried before it came to its retry topic.
-    fn has_only_waited(&self, job: &Job<U>) -> bool {
-        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        lane.held.tier.is_some() && lane.attempts_before(U::records(&job.item)[0].record) == 0
-    }
-
-    /// The record is given up, because of this failure or of the one before: it is written elsewhere, and finished when it is there.
-    fn give_up(&mut self, mut job: Job<U>, failure: Option<Failure>, now: Duration) {
-        let (since, last) = (job.since(), job.history.take());
-        let (attempts, failure) = match (failure, last) {
-            (Some(failure), last) => (last.map_or(0, |last| last.calls) + 1, failure),
-            (None, Some(last)) => (last.calls, last.failure),
-            (None, None) => unreachable!("a record that is given up has failed"),
-        };
-        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        // Of a group that fails, records are tried one by one.
-        let taken = U::records(&job.item)[0].record;
-        let (record, tier) = (lane.record(taken), lane.held.tier.as_ref());
-        if !self.common.aside.has_place(record.topic(), tier.map(|tier| &**tier), &failure) {
-            return self.stop_at(job, failure, now);
-        }
-        let control = &self.common.control;
-        let tried_ms = tier.and_then(|_| Returned::read(record.headers()).first_ms);
-        let given_up = GivenUp {
-            held: Arc::clone(&lane.held),
-            cause: Cause::Failed(failure),
-            attempts: lane.attempts_before(taken).saturating_add(attempts),
-            first_ms: Some(tried_ms.unwrap_or_else(|| control.unix_ms(since))),
-            last_ms: control.unix_ms(now),
-            record,
-        };
-        self.put_aside(job, given_up, now);
-    }
-
-    /// Writes a record elsewhere. It is finished when it is there.
-    fn put_aside(&mut self, job: Job<U>, given_up: GivenUp, now: Duration) {
-        let cancelled = given_up.held.cancelled.clone();
-        let control = Arc::clone(&self.common.control);
-        let Some(id) = self.schedule.handle_failed(job, Verdict::Aside, now) else { return };
-        let (aside, inbox) = (Arc::clone(&self.common.aside), Arc::clone(&self.inbox));
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                put = aside.put(given_up, &control) => inbox.push(Command::Settled(id, put)),
-                // The partition is another member's, which does it all again.
-                () = cancelled.cancelled() => {}
-            }
-        });
-    }
-
-    /// The pipeline ends at this record, which stays unfinished.
-    fn stop_at(&mut self, job: Job<U>, failure: Failure, now: Duration) {
-        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        let record = lane.record(U::records(&job.item)[0].record);
-        self.common.control.fail(PipelineError::of_record(&record, failure));
-        self.schedule.handle_failed(job, Verdict::Left, now);
-    }
-
     /// A record is finished, whatever came of it.
     fn finish(&mut self, lane: LaneId, item: &Item<U>) {
         let records = U::records(item);
         self.tally.finished += records.len() as u64;
         for record in records {
             self.marks.done(lane, record, &mut self.lanes);
-        }
-    }
-
-    /// Ends what has had its time, and reports what takes long.
-    fn handle_overdue(&mut self, now: Duration) {
-        while let Some(overdue) = self.schedule.poll_overdue(now) {
-            match overdue {
-                Overdue::Expired(id) => {
-                    self.tally.expired += 1;
-                    self.sample.has_expired = true;
-                    self.slots.cancel(self.slot_of[id.index()]);
-                    let limit = self.common.terms.time_limit.unwrap_or_default();
-                    self.handle_ended(id, Err(Failure::retriable(TimedOut(limit))), now);
-                }
-                Overdue::Slow(id) => self.begin_stall(id, now),
-            }
-        }
-    }
-
-    fn begin_stall(&mut self, id: JobId, now: Duration) {
-        let Some(job) = self.schedule.job(id) else { return };
-        let batch = self
-            .lanes
-            .get(&job.lane)
-            .expect("a job's lane is there")
-            .batch(U::records(&job.item)[0].record.batch);
-        let stall = Arc::new(Stall {
-            topic: batch.topic().into(),
-            partition: batch.partition(),
-            offset: job.item.end - 1,
-            attempt: job.attempt(),
-            in_work: now.saturating_sub(job.began),
-            waiting_for_its_key: self.schedule.waiting_for(id),
-            unstarted_of_its_partition: self.schedule.unstarted(job.lane),
-        });
-        let control = &self.common.control;
-        tracing::warn!(target: "milena", "{stall}");
-        if let Some(on_stall) = control.on_stall.get() {
-            on_stall(&stall);
-        }
-        control.begin_stall(&stall);
-        self.stalls.insert(id, stall);
-        self.set_limit();
-    }
-
-    fn end_stall(&mut self, id: JobId) {
-        if let Some(stall) = self.stalls.remove(&id) {
-            self.common.control.end_stall(&stall);
-            self.set_limit();
         }
     }
 
@@ -743,18 +617,6 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         }
     }
 }
-
-/// The attempt took longer than the time limit.
-#[derive(Debug)]
-pub(crate) struct TimedOut(Duration);
-
-impl std::fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the handler took longer than its time limit of {:?}", self.0)
-    }
-}
-
-impl std::error::Error for TimedOut {}
 
 /// Random numbers for jitter (splitmix64). They need not be good, only different in each process.
 struct Dice(u64);
