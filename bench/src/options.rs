@@ -54,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) authority: Option<PathBuf>,
     /// Milena only: a delivery for each record instead of one result for all.
     pub(crate) deliveries: bool,
+    /// Milena only: whether the client counts and measures.
+    pub(crate) metrics: bool,
     /// Milena only: the number of worker threads; without it, the runtime is on the main thread.
     pub(crate) threads: Option<usize>,
     /// Milena only: the fetch wait; without it, the default.
@@ -175,6 +177,7 @@ impl Options {
             "exactly-once" => self.exactly_once = true,
             "tls" => self.authority = Some(args.value()?.into()),
             "deliveries" => self.deliveries = true,
+            "metrics" => self.metrics = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
             "reading" => self.reading = args.value()?.string()?,
             "protocol" => self.protocol = args.value()?.string()?,
@@ -242,6 +245,7 @@ impl Default for Options {
             exactly_once: false,
             authority: None,
             deliveries: false,
+            metrics: false,
             threads: None,
             fetch_wait_ms: None,
             reading: "turns".into(),

@@ -17,6 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use milena::metrics::Registry;
 use milena::{Client, Error, Tls};
 use tokio::runtime::{Builder, Runtime};
 
@@ -68,6 +69,9 @@ async fn connect(options: &Options) -> Result<Client, Failure> {
     let mut client = Client::builder().bootstrap(&options.bootstrap);
     if let Some(authority) = &options.authority {
         client = client.tls(Tls::roots_from_file(authority));
+    }
+    if options.metrics {
+        client = client.metrics(&Registry::new());
     }
     Ok(client.connect().await?)
 }
