@@ -13,6 +13,7 @@ pub mod dead_letters;
 mod error;
 mod exactly_once;
 mod failure;
+pub mod families;
 mod flow;
 mod gather;
 mod handler;

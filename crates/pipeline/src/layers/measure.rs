@@ -7,12 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use milena::metrics::{Histogram, Registry};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::families::HANDLER_SECONDS;
 use crate::{Class, Failure, Record};
+
+/// A pipeline has a worker per core, and each records for every call.
+const SHARDS: usize = 8;
 
 /// Counts the calls of a service and measures how long they take.
 ///
@@ -39,7 +44,11 @@ use crate::{Class, Failure, Record};
 pub struct Measure {
     counters: Arc<Counters>,
     observer: Option<Arc<dyn Observe>>,
+    seconds: Option<Arc<Seconds>>,
 }
+
+/// Histograms of a registry, by outcome.
+struct Seconds([Arc<Histogram>; 5]);
 
 /// The service of [`Measure`].
 #[derive(Debug, Clone)]
@@ -147,6 +156,32 @@ impl Measure {
         self
     }
 
+    /// Records how long calls take in a registry, too, as `milena_pipeline_handler_seconds` of the handler `name`: one atomic
+    /// addition for each call, in memory of the thread's own.
+    ///
+    /// ```
+    /// use milena::metrics::Registry;
+    /// use milena_pipeline::layers::Measure;
+    ///
+    /// let registry = Registry::new(); // of the client, so that both are read together
+    /// let layer = Measure::new().in_registry(&registry, "charge");
+    /// # let _ = layer;
+    /// ```
+    pub fn in_registry(mut self, registry: &Registry, name: &str) -> Self {
+        let of = |outcome: CallOutcome| {
+            registry.histogram_with_shards(&HANDLER_SECONDS, &[outcome.label(), name], SHARDS)
+        };
+        let failed = |class| of(CallOutcome::Failed(class));
+        self.seconds = Some(Arc::new(Seconds([
+            of(CallOutcome::Succeeded),
+            failed(Class::Retriable),
+            failed(Class::Poison),
+            failed(Class::Fatal),
+            of(CallOutcome::Dropped),
+        ])));
+        self
+    }
+
     /// What was counted, by all clones of this layer and their services.
     pub fn counts(&self) -> Counts {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -160,6 +195,22 @@ impl Measure {
             dropped: of(&it.dropped),
             took: Duration::from_nanos(of(&it.took_nanos)),
         }
+    }
+}
+
+impl CallOutcome {
+    fn index(self) -> usize {
+        match self {
+            Self::Succeeded => 0,
+            Self::Failed(Class::Retriable) => 1,
+            Self::Failed(Class::Poison) => 2,
+            Self::Failed(Class::Fatal) => 3,
+            Self::Dropped => 4,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        ["succeeded", "retriable", "poison", "fatal", "dropped"][self.index()]
     }
 }
 
@@ -195,6 +246,9 @@ impl Drop for Running {
         counter.fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         counters.took_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let Some(Seconds(histograms)) = self.layer.seconds.as_deref() {
+            histograms[self.outcome.index()].record(nanos);
+        }
         if let Some(observer) = &self.layer.observer {
             observer.finished(self.outcome, took);
         }

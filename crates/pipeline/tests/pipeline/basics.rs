@@ -3,7 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use milena::Client;
+use milena::metrics::{HistogramSnapshot, Registry};
+use milena_pipeline::dead_letters::DeadLetters;
+use milena_pipeline::families::FAMILIES;
+use milena_pipeline::layers::Measure;
 use milena_pipeline::{Failure, Order, Pipeline, Record, blocking, service};
+use tower::{Layer as _, service_fn};
 
 use crate::world::{Counter, LIMIT, Log, World};
 
@@ -265,4 +271,56 @@ async fn a_consumer_fetches_ahead_as_far_as_it_was_told() {
     while taken < 2_000 {
         taken += consumer.next().await.unwrap().expect("records").iter().count();
     }
+}
+
+#[tokio::test]
+async fn what_it_counts_is_in_the_registry_of_its_client() {
+    let world = World::new(1).await;
+    world.write(20, |number| (Some(number.to_string()), 0)).await;
+    let registry = Registry::new();
+    let client = Client::builder().bootstrap(world.cluster.bootstrap()).metrics(&registry);
+    let client = client.connect().await.expect("connects");
+    let count = Counter::new();
+    let handler = {
+        let count = count.clone();
+        service_fn(move |record: Record| {
+            count.add();
+            async move { if record.offset() == 3 { Err(Failure::poison("of the test")) } else { Ok(()) } }
+        })
+    };
+    let handler = Measure::new().in_registry(&registry, "charge").layer(handler);
+    let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]));
+    let watch = pipeline.watch();
+    let pipeline = pipeline.dead_letters(DeadLetters::to("orders.dlq").create(true));
+    let stop = async {
+        count.reach(20).await;
+        while watch.stats().finished < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let running = pipeline.run(service(handler), stop);
+    let report = tokio::time::timeout(LIMIT, running).await.expect("ends").expect("succeeds");
+    assert_eq!((report.finished, report.dead), (20, 1));
+
+    let snapshot = registry.snapshot();
+    let value = |name: &str| {
+        let family = FAMILIES.iter().find(|family| family.name == name).expect("it is a family");
+        snapshot.value(family, &[])
+    };
+    assert_eq!(value("milena_pipeline_records_finished_total"), Some(20.0));
+    assert_eq!(value("milena_pipeline_dead_letters_total"), Some(1.0));
+    assert_eq!(value("milena_pipeline_stalled_records"), Some(0.0));
+    let seconds =
+        FAMILIES.iter().find(|family| family.name == "milena_pipeline_handler_seconds").expect("one");
+    let count =
+        |outcome| snapshot.histogram(seconds, &[outcome, "charge"]).map_or(0, HistogramSnapshot::count);
+    assert_eq!((count("succeeded"), count("poison"), count("dropped")), (19, 1, 0));
+    assert!(FAMILIES.iter().all(|family| snapshot.family(family.name).is_some()));
+    drop(watch);
+    let gone = async {
+        while registry.snapshot().value(FAMILIES[0], &[]).is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.expect("its series end with the pipeline");
 }
