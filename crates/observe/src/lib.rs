@@ -13,4 +13,4 @@ pub mod exposition;
 pub mod lag;
 pub mod serve;
 
-pub use serve::serve;
+pub use serve::{Server, serve};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum as _;
+use milena::metrics::Registry;
 use milena::{Client, NewTopic, Properties};
 use milena_broker::{Broker, Cluster};
 
@@ -130,7 +131,13 @@ struct Ground {
 
 impl Ground {
     /// Connects to the cluster that the command line names, or to an embedded one.
-    async fn find(bootstrap: Option<&str>, settings: &Settings, timeout: Duration) -> Result<Self, Failure> {
+    /// Its client counts in `metrics`.
+    async fn find(
+        bootstrap: Option<&str>,
+        settings: &Settings,
+        timeout: Duration,
+        metrics: Option<&Registry>,
+    ) -> Result<Self, Failure> {
         let is_named = bootstrap.is_some() || settings.name_a_cluster()?;
         let embedded = if is_named { None } else { Some(start_cluster().await?) };
         let own = Otherwise::Own(embedded.as_ref().map(|cluster| cluster.bootstrap().to_owned()));
@@ -143,6 +150,10 @@ impl Ground {
         let builder = builder.settings(|settings| {
             bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         });
+        let builder = match metrics {
+            Some(registry) => builder.metrics(registry),
+            None => builder,
+        };
         let client = connect(builder, Some(timeout)).await?;
         let nodes = client.admin().describe_cluster().await?.brokers.len();
         let kind = if embedded.is_some() { "embedded, " } else { "" };
@@ -173,7 +184,7 @@ struct Stage {
 
 impl Stage {
     async fn set(args: &Args) -> Result<Self, Failure> {
-        let ground = Ground::find(args.bootstrap.as_deref(), &args.settings, args.timeout).await?;
+        let ground = Ground::find(args.bootstrap.as_deref(), &args.settings, args.timeout, None).await?;
         let topic = unique_name();
         let new = NewTopic::new(&topic).partitions(args.partitions).replication(ground.replicas);
         ground.client.admin().create_topic(new).await?;

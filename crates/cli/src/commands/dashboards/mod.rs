@@ -16,6 +16,8 @@ Examples:
   milena dashboards ops/kafka --check   fails if a file is missing or is not what would be written
   milena dashboards ops/kafka --runbooks https://wiki.example.com/kafka-alerts";
 
+/// Where alerts are explained, in the project.
+pub(crate) const RUNBOOKS: &str = "docs/alerts.md";
 /// The file of alert rules.
 const RULES: &str = "milena.rules.yml";
 
@@ -32,14 +34,14 @@ pub(crate) struct Args {
     check: bool,
 
     /// Where alerts are explained. Each alert leads to URL#its-name
-    #[arg(long, value_name = "URL", default_value = "docs/alerts.md")]
+    #[arg(long, value_name = "URL", default_value = RUNBOOKS)]
     runbooks: String,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let files = files(&args.runbooks);
     if args.check {
+        let files = files(&args.runbooks);
         let differs = |(name, text): &&(String, String)| {
             fs::read_to_string(args.directory.join(name)).ok().as_ref() != Some(text)
         };
@@ -52,13 +54,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::new(Exit::CheckFailed, message)
             .hint(format!("milena dashboards {} writes them", args.directory.display())));
     }
-    fs::create_dir_all(&args.directory).map_err(|error| unwritten(&args.directory, &error))?;
-    for (name, text) in &files {
-        let path = args.directory.join(name);
-        fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
+    for path in write(&args.directory, &args.runbooks)? {
         write_out(&format!("{}\n", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes all files, and answers with their paths.
+pub(crate) fn write(directory: &Path, runbooks: &str) -> Result<Vec<PathBuf>, Failure> {
+    fs::create_dir_all(directory).map_err(|error| unwritten(directory, &error))?;
+    let write_one = |(name, text): (String, String)| {
+        let path = directory.join(name);
+        fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
+        Ok(path)
+    };
+    files(runbooks).into_iter().map(write_one).collect()
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Failure {

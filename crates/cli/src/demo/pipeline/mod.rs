@@ -21,11 +21,14 @@ mod report;
 mod work;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use milena::metrics::Registry;
 use milena::{Client, Header, NewTopic, Record};
 use milena_pipeline::Order;
 use milena_pipeline::alerts::{Alerts, AlertsHandle, Rule, Webhook};
@@ -43,7 +46,7 @@ use super::flights::Flights;
 use super::run::INDEX_HEADER;
 use super::{Ground, say, unique_name};
 use crate::cluster::{Connected, Settings, seconds};
-use crate::commands::dlq;
+use crate::commands::{dashboards, dlq};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::units::{Count, per_second};
@@ -99,7 +102,15 @@ pub(crate) struct Args {
 
     /// A file of flights, as CSV or gzipped CSV. Default: data/flights.csv.gz if it exists, else a built-in sample
     #[arg(long, value_name = "FILE")]
-    data: Option<std::path::PathBuf>,
+    data: Option<PathBuf>,
+
+    /// Where metrics are served while it runs. Default: a free port of this machine
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", hide_default_value = true)]
+    metrics: SocketAddr,
+
+    /// Where dashboards and alert rules are written. Default: milena-dashboards in the directory for temporary files
+    #[arg(long, value_name = "DIR")]
+    dashboards: Option<PathBuf>,
 
     /// Do not delete the topics and the groups at the end
     #[arg(long)]
@@ -213,10 +224,17 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     let opening = async { opening.await.map_err(|e| Failure::failed(e.to_string()))? };
     let flights = interrupt.or(opening).await?;
     let events = Arc::new(Events::new(!args.json));
-    let ground = interrupt.or(Ground::find(args.bootstrap.as_deref(), &args.settings, args.timeout)).await?;
+    let registry = Registry::new();
+    let address = args.metrics;
+    let server = milena_observe::serve(address, registry.clone()).await;
+    let server =
+        server.map_err(|error| Failure::failed(format!("cannot serve metrics at {address}: {error}")))?;
+    let finding = Ground::find(args.bootstrap.as_deref(), &args.settings, args.timeout, Some(&registry));
+    let ground = interrupt.or(finding).await?;
     let names = Names::new();
     let played = async {
         create_topics(args, &ground, &names).await?;
+        show_metrics(args, &server, &events)?;
         play(args, flights, &ground, &names, events, interrupt).await
     };
     let ended = played.await;
@@ -225,6 +243,22 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
         () = interrupt.asked_again() => Ok(()),
     };
     ended.and(cleared)
+}
+
+/// Says where the metrics are, and writes the dashboards for them.
+fn show_metrics(args: &Args, server: &milena_observe::Server, events: &Events) -> Result<(), Failure> {
+    events.line(format_args!("metrics      http://{}/metrics", server.address()));
+    if args.json && args.dashboards.is_none() {
+        return Ok(());
+    }
+    let directory = args.dashboards.clone();
+    let directory = directory.unwrap_or_else(|| std::env::temp_dir().join("milena-dashboards"));
+    dashboards::write(&directory, dashboards::RUNBOOKS)?;
+    events.line(format_args!(
+        "dashboards   {}, for Grafana, with alert rules for Prometheus",
+        directory.display()
+    ));
+    Ok(())
 }
 
 async fn create_topics(args: &Args, ground: &Ground, names: &Names) -> Result<(), Failure> {

@@ -1,0 +1,413 @@
+//! Real Prometheus and Alertmanager read the metrics, the dashboards' expressions and the alert rules. Debian's packages `prometheus` and
+//! `prometheus-alertmanager` bring them; `.ci/run install` installs them. Where they are missing nothing is tested.
+
+mod harness;
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{DEADLINE, Process, milena};
+use serde_json::Value;
+
+/// Whether the programs are there.
+fn is_installed() -> bool {
+    let is_there = |program: &str| {
+        let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        run.is_ok_and(|status| status.success())
+    };
+    let all = ["prometheus", "promtool", "prometheus-alertmanager"];
+    let missing: Vec<&str> = all.into_iter().filter(|program| !is_there(program)).collect();
+    if !missing.is_empty() {
+        eprintln!("NOTE: nothing is tested, because {missing:?} are not installed");
+    }
+    missing.is_empty()
+}
+
+/// A program that ends when this is dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(program: &str, args: &[String]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("starts"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("has one").to_string()
+}
+
+/// The body of the answer, or nothing if nobody answers yet.
+fn get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    (head.split(' ').nth(1)? == "200").then(|| body.to_owned())
+}
+
+fn json(address: &str, path: &str) -> Value {
+    let body = until(|| get(address, path));
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+}
+
+/// Waits for something to be there.
+fn until<T>(find: impl Fn() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn query(address: &str, expr: &str) -> Value {
+    let mut encoded = String::new();
+    for byte in expr.bytes() {
+        write!(encoded, "%{byte:02x}").expect("is written");
+    }
+    let answer = json(address, &format!("/api/v1/query?query={encoded}"));
+    assert_eq!(answer["status"], "success", "{expr}: {answer}");
+    answer["data"]["result"].clone()
+}
+
+/// The expressions of all boards, with what is chosen on top of them filled in.
+fn expressions(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(directory).expect("is there") {
+        let path = file.expect("is there").path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let board: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("text")).expect("JSON");
+        let panels = board["panels"].as_array().expect("a list").iter();
+        let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+        found.extend(targets.map(|target| target["expr"].as_str().expect("text").to_owned()));
+    }
+    let fill = |expr: String| {
+        expr.replace("$job", ".*").replace("$instance", ".*").replace("$__rate_interval", "10s")
+    };
+    found.into_iter().map(fill).collect()
+}
+
+fn promtool(args: &[&str], stdin: &str) {
+    let mut command = Command::new("promtool");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tool = command.spawn().expect("starts");
+    tool.stdin.take().expect("is piped").write_all(stdin.as_bytes()).expect("is read");
+    let ended = tool.wait_with_output().expect("ends");
+    let told = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(ended.status.success(), "promtool {args:?}: {told}");
+}
+
+/// What a run without these faults has no series of.
+const FAULTS: [&str; 10] = [
+    "milena_producer_record_errors_total",
+    "milena_producer_retries_total",
+    "milena_consumer_commit_errors_total",
+    "milena_request_errors_total",
+    "milena_throttle_seconds",
+    "milena_connection_failures_total",
+    "milena_certificate_expiry_timestamp_seconds",
+    "milena_connections_closed_total",
+    "milena_consumer_stalls_total",
+    // Looked at too seldom for a run as short as this.
+    "milena_pipeline_oldest_dead_letter_seconds",
+];
+
+#[test]
+fn prometheus_scrapes_a_demo_whose_expressions_have_data_and_whose_alert_arrives() {
+    if !is_installed() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let boards = directory.path().join("boards");
+    let boards_text = boards.to_str().expect("text");
+    let [metrics, prometheus, alertmanager] = [(); 3].map(|()| free_address());
+    let demo = ["demo", "pipeline", "-n", "6000", "--seconds", "20", "--fault-rate", "20"];
+    let demo = [&demo[..], &["--metrics", &metrics, "--dashboards", boards_text]].concat();
+    let _demo = Process::spawn(&demo, "");
+    let rules = boards.join("milena.rules.yml");
+    until(|| rules.exists().then_some(()));
+    promtool(&["check", "rules", rules.to_str().expect("text")], "");
+
+    let write = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("is written");
+        path.to_str().expect("text").to_owned()
+    };
+    let config = write(
+        "prometheus.yml",
+        format!(
+            "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\n\
+             rule_files: [{rules:?}]\n\
+             alerting: {{alertmanagers: [{{static_configs: [{{targets: [{alertmanager:?}]}}]}}]}}\n\
+             scrape_configs: [{{job_name: demo, static_configs: [{{targets: [{metrics:?}]}}]}}]\n"
+        ),
+    );
+    promtool(&["check", "config", &config], "");
+    let receivers =
+        write("alertmanager.yml", "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n".into());
+    let own = |name: &str| directory.path().join(name).display().to_string();
+    let _alertmanager = Server::start(
+        "prometheus-alertmanager",
+        &[
+            format!("--config.file={receivers}"),
+            format!("--web.listen-address={alertmanager}"),
+            format!("--storage.path={}", own("alerts")),
+            "--cluster.listen-address=".into(),
+        ],
+    );
+    let _prometheus = Server::start(
+        "prometheus",
+        &[
+            format!("--config.file={config}"),
+            format!("--web.listen-address={prometheus}"),
+            format!("--storage.tsdb.path={}", own("series")),
+        ],
+    );
+
+    promtool(&["check", "metrics"], &until(|| get(&metrics, "/metrics")));
+    // The demo gives records up, and says so by an alert.
+    let alert = until(|| {
+        let alerts = json(&alertmanager, "/api/v2/alerts");
+        let mut alerts = alerts.as_array()?.iter();
+        alerts.find(|alert| alert["labels"]["alertname"] == "MilenaDeadLetters").cloned()
+    });
+    assert_eq!(alert["annotations"]["runbook_url"], "docs/alerts.md#milenadeadletters");
+    // All of them at the same moment have data, but for those whose faults did not happen.
+    let all = expressions(&boards);
+    assert!(all.len() > 50, "{} expressions", all.len());
+    let is_of_fault = |expr: &str| FAULTS.iter().any(|family| expr.contains(family));
+    let (begun, mut fewest) = (Instant::now(), all.len());
+    loop {
+        let is_empty = |expr: &&String| query(&prometheus, expr).as_array().is_none_or(Vec::is_empty);
+        let empty: Vec<&String> = all.iter().filter(is_empty).collect();
+        let wrong: Vec<_> = empty.iter().filter(|expr| !is_of_fault(expr)).collect();
+        fewest = fewest.min(wrong.len());
+        if wrong.is_empty() {
+            eprintln!("{} of {} expressions are about faults that did not happen", empty.len(), all.len());
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "at least {fewest} had no data, now {wrong:#?}");
+    }
+}
+
+/// What makes an alert, and what its labels are: `series` for ten minutes, and `after` for an hour.
+struct Case {
+    alert: &'static str,
+    severity: &'static str,
+    labels: &'static str,
+    series: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// Each alert comes and goes. `promtool` plays the series: values each 15 seconds, 40 while it lasts and 240 after it.
+const CASES: &[Case] = &[
+    Case {
+        alert: "MilenaRecordsNotWritten",
+        severity: "critical",
+        labels: r#"error="TIMEOUT",instance="i",job="j",topic="t""#,
+        series: &[(
+            r#"milena_producer_record_errors_total{job="j",instance="i",error="TIMEOUT",topic="t"}"#,
+            "0+1x40",
+            "40x240",
+        )],
+    },
+    Case {
+        alert: "MilenaProducerBlocked",
+        severity: "warning",
+        labels: r#"instance="i",job="j""#,
+        series: &[(r#"milena_producer_blocked_seconds_total{job="j",instance="i"}"#, "0+15x40", "600x240")],
+    },
+    Case {
+        alert: "MilenaConsumerBehind",
+        severity: "warning",
+        labels: r#"job="j",topic="t""#,
+        series: &[(
+            r#"milena_consumer_lag_seconds{job="j",instance="i",topic="t",partition="0"}"#,
+            "301x60",
+            "0x240",
+        )],
+    },
+    Case {
+        alert: "MilenaPartitionsStalled",
+        severity: "critical",
+        labels: r#"instance="i",job="j""#,
+        series: &[(r#"milena_consumer_stalled_partitions{job="j",instance="i"}"#, "1x40", "0x240")],
+    },
+    Case {
+        alert: "MilenaGroupRebalances",
+        severity: "warning",
+        labels: r#"instance="i",job="j""#,
+        series: &[(
+            r#"milena_consumer_rebalances_total{job="j",instance="i",reason="revoke"}"#,
+            "0+1x40",
+            "40x240",
+        )],
+    },
+    Case {
+        alert: "MilenaCommitsFail",
+        severity: "warning",
+        labels: r#"error="E",instance="i",job="j""#,
+        series: &[(
+            r#"milena_consumer_commit_errors_total{job="j",instance="i",error="E"}"#,
+            "0+1x40",
+            "40x240",
+        )],
+    },
+    Case {
+        alert: "MilenaConsumerMemoryFull",
+        severity: "warning",
+        labels: r#"instance="i",job="j""#,
+        series: &[
+            (r#"milena_consumer_memory_bytes{job="j",instance="i"}"#, "99x40", "5x240"),
+            (r#"milena_consumer_memory_limit_bytes{job="j",instance="i"}"#, "100x40", "100x240"),
+        ],
+    },
+    Case {
+        alert: "MilenaConnectionsFail",
+        severity: "critical",
+        labels: r#"error="E",instance="i",job="j""#,
+        series: &[(
+            r#"milena_connection_failures_total{job="j",instance="i",error="E"}"#,
+            "0+1x40",
+            "40x240",
+        )],
+    },
+    Case {
+        alert: "MilenaThrottled",
+        severity: "warning",
+        labels: r#"api="Fetch",instance="i",job="j""#,
+        series: &[(r#"milena_throttle_seconds_sum{job="j",instance="i",api="Fetch"}"#, "0+3x40", "120x240")],
+    },
+    Case {
+        alert: "MilenaCertificateExpires",
+        severity: "warning",
+        labels: r#"instance="i",job="j",of="client""#,
+        series: &[(
+            r#"milena_certificate_expiry_timestamp_seconds{job="j",instance="i",of="client"}"#,
+            "86400x40",
+            "31536000x240",
+        )],
+    },
+    Case {
+        alert: "MilenaDeadLetters",
+        severity: "warning",
+        labels: r#"group="g",job="j""#,
+        series: &[(
+            r#"milena_pipeline_dead_letters_total{job="j",instance="i",group="g"}"#,
+            "0+1x40",
+            "40x240",
+        )],
+    },
+    Case {
+        alert: "MilenaDeadLetterRatio",
+        severity: "critical",
+        labels: r#"group="g",job="j""#,
+        series: &[
+            (r#"milena_pipeline_dead_letters_total{job="j",instance="i",group="g"}"#, "0+1x40", "40x240"),
+            (r#"milena_pipeline_finished_total{job="j",instance="i",group="g"}"#, "0+50x40", "2000+50x240"),
+        ],
+    },
+    Case {
+        alert: "MilenaOldDeadLetters",
+        severity: "warning",
+        labels: r#"group="g",job="j""#,
+        series: &[(
+            r#"milena_pipeline_oldest_dead_letter_seconds{job="j",instance="i",group="g"}"#,
+            "90000x40",
+            "0x240",
+        )],
+    },
+    Case {
+        alert: "MilenaPipelineHeld",
+        severity: "critical",
+        labels: r#"group="g",job="j""#,
+        series: &[(r#"milena_pipeline_held{job="j",instance="i",group="g"}"#, "1x40", "0x240")],
+    },
+    Case {
+        alert: "MilenaRecordsStuck",
+        severity: "critical",
+        labels: r#"group="g",job="j""#,
+        series: &[(r#"milena_pipeline_stalled_records{job="j",instance="i",group="g"}"#, "1x40", "0x240")],
+    },
+    Case {
+        alert: "MilenaRetryBacklog",
+        severity: "warning",
+        labels: r#"delay="5s",group="g",job="j""#,
+        series: &[
+            (
+                r#"milena_pipeline_retry_topic_written_total{job="j",instance="i",group="g",delay="5s"}"#,
+                "20000x60",
+                "20000x240",
+            ),
+            (
+                r#"milena_pipeline_retry_topic_finished_total{job="j",instance="i",group="g",delay="5s"}"#,
+                "0x60",
+                "20000x240",
+            ),
+        ],
+    },
+];
+
+#[test]
+fn each_alert_fires_and_is_resolved() {
+    if !is_installed() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().to_str().expect("text");
+    let run = milena(&["dashboards", path]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let text = std::fs::read_to_string(directory.path().join("milena.rules.yml")).expect("text");
+    for line in text.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(CASES.iter().any(|case| case.alert == line), "{line} is not tested");
+    }
+    let mut tests = "rule_files: [milena.rules.yml]\nevaluation_interval: 15s\ntests:\n".to_owned();
+    for Case { alert, severity, labels, series } in CASES {
+        let firing = format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}");
+        tests += "- interval: 15s\n  input_series:\n";
+        let quoted = |text: &str| Value::from(text).to_string();
+        for (name, during, after) in *series {
+            let values = quoted(&format!("{during} {after}"));
+            tests += &format!("  - {{series: {}, values: {values}}}\n", quoted(name));
+        }
+        let told = quoted(&format!(
+            "ALERTS{{alertname=\"{alert}\",alertstate=\"firing\",severity=\"{severity}\",{labels}}}"
+        ));
+        tests += "  promql_expr_test:\n";
+        // Some lasts fifteen minutes, and looks back for ten.
+        let at = if during_minutes(series) > 10 { 14 } else { 9 };
+        tests += &format!(
+            "  - {{expr: {}, eval_time: {at}m, exp_samples: [{{labels: {told}, value: 1}}]}}\n",
+            quoted(&firing)
+        );
+        tests += &format!("  - {{expr: {}, eval_time: 60m, exp_samples: []}}\n", quoted(&firing));
+    }
+    let file = directory.path().join("tests.yml");
+    std::fs::write(&file, tests).expect("is written");
+    promtool(&["test", "rules", file.to_str().expect("text")], "");
+}
+
+/// For how long the series of an alert are as they should not be.
+fn during_minutes(series: &[(&str, &str, &str)]) -> usize {
+    let count = series[0].1.rsplit('x').next().expect("a count");
+    count.parse::<usize>().expect("a number") / 4
+}
