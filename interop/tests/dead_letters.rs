@@ -8,7 +8,7 @@ use milena_interop::partner::{are_here, dead_letters};
 use milena_interop::raw::Raw;
 use xtask::kafka::process;
 
-fn run(mut command: Command, args: &[&str]) -> String {
+pub(crate) fn run(mut command: Command, args: &[&str]) -> String {
     command.args(args);
     let output = process::run(command, None, Duration::from_secs(600)).unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -16,7 +16,7 @@ fn run(mut command: Command, args: &[&str]) -> String {
     out.into_owned()
 }
 
-fn milena(args: &[&str]) -> String {
+pub(crate) fn milena(args: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(xtask::root()).env("MILENA_CONFIG", "");
     run(cargo, &[&["run", "--quiet", "-p", "milena-cli", "--"], args].concat())

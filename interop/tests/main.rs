@@ -10,6 +10,7 @@ mod client;
 mod conformance;
 mod console;
 mod crashes;
+mod dashboards;
 mod dead_letters;
 mod franz_go;
 mod group_admin;
