@@ -22,7 +22,7 @@ pub(crate) struct Control {
     /// Records that cannot be put aside at present.
     held: AtomicUsize,
     concurrency: AtomicUsize,
-    /// Partitions that workers have.
+    /// Partitions that the member has.
     partitions: AtomicUsize,
     /// Records in work for longer than the limit, by a number of their own.
     stalls: Mutex<Vec<Arc<Stall>>>,
@@ -163,7 +163,7 @@ impl Control {
         share_of(self.concurrency())
     }
 
-    /// Workers have this many partitions from now on.
+    /// The member has this many partitions from now on.
     pub(crate) fn set_partitions(&self, count: usize) {
         self.partitions.store(count, Ordering::Relaxed);
     }

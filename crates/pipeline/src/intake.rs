@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use milena::{Batch, Consumer, ConsumerHandle, Error, GroupConsumerBuilder, PartitionHandle};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;
 
 use crate::control::Control;
@@ -40,6 +40,8 @@ struct Routes {
     next: u64,
     /// The number of partitions that are here.
     count: usize,
+    /// The partitions of this member, also those without records so far.
+    assigned: FxHashSet<(String, i32)>,
     /// The number of partitions, or parts of them, that each worker has.
     loads: Vec<usize>,
 }
@@ -83,7 +85,10 @@ impl Intake {
             // could be read before its loss was heard of, which would then drop the new batches: their records would be missing.
             .on_assigned(move |partitions, _| {
                 let intake = Arc::clone(&assigned);
-                async move { intake.lose(&partitions).await }
+                async move {
+                    intake.lose(&partitions).await;
+                    intake.hold(partitions);
+                }
             })
             .on_revoked(move |partitions, _: ConsumerHandle| {
                 let intake = Arc::clone(&revoking);
@@ -100,6 +105,13 @@ impl Intake {
                 let intake = Arc::clone(&losing);
                 async move { intake.lose(&partitions).await }
             })
+    }
+
+    /// Partitions are this member's from now on. Records of one leave places to the others, also while those have none.
+    fn hold(&self, partitions: Vec<(String, i32)>) {
+        let mut routes = self.routes();
+        routes.assigned.extend(partitions);
+        self.control.set_partitions(routes.assigned.len());
     }
 
     /// Partitions are another member's already, if they were here at all.
@@ -151,7 +163,6 @@ impl Intake {
             let entry = self.enter(&topic, partition, handle, count, routes);
             routes.by_topic.entry(topic).or_default().insert(partition, entry);
             routes.count += 1;
-            self.control.set_partitions(routes.count);
         }
         let entry = &routes.by_topic[batch.topic()][&partition];
         if entry.route.flow.is_slow() {
@@ -214,7 +225,9 @@ impl Intake {
         let mut replies = Vec::new();
         {
             let mut routes = self.routes();
-            for (topic, partition) in partitions {
+            for of in partitions {
+                routes.assigned.remove(of);
+                let (topic, partition) = of;
                 let entry = routes.by_topic.get_mut(&**topic).and_then(|of| of.remove(partition));
                 let Some(Entry { workers, route }) = entry else { continue };
                 routes.count -= 1;
@@ -228,7 +241,7 @@ impl Intake {
                     replies.push(left);
                 }
             }
-            self.control.set_partitions(routes.count);
+            self.control.set_partitions(routes.assigned.len());
         }
         let until = self.control.at(deadline.max(self.control.now())) + GRACE;
         let (mut left, mut missing) = (Vec::new(), 0);

@@ -281,11 +281,11 @@ async fn a_worker_without_a_record_to_start_keeps_no_place_of_a_service() {
     pipeline(&world).workers(2).run(service, stop).await.expect("succeeds");
 }
 
-/// One partition's handlers hang, for as long as the others have records.
+/// One partition's handlers hang before the others have records, and for as long as they have some.
 #[tokio::test]
 async fn a_partition_that_hangs_leaves_places_to_others_also_if_their_number_is_found() {
     let world = World::new(4).await;
-    world.write(800, |number| (Some(number.to_string()), number as i32 % 4)).await;
+    world.write(200, |number| (Some(number.to_string()), 0)).await;
     let (others, release) = (Counter::new(), tokio_util::sync::CancellationToken::new());
     let handler = {
         let (others, release) = (others.clone(), release.clone());
@@ -302,9 +302,12 @@ async fn a_partition_that_hangs_leaves_places_to_others_also_if_their_number_is_
     };
     let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]))
         .adaptive_concurrency(64)
-        .report_after(Duration::from_millis(50));
+        .report_after(Duration::from_millis(20));
     let watch = pipeline.watch();
     let stop = async {
+        // Three quarters of those that hang and of the eight places that there are beside them.
+        until(|| watch.stats().stalls.len() == 24).await;
+        world.write(600, |number| (Some(number.to_string()), 1 + number as i32 % 3)).await;
         others.reach(600).await;
         release.cancel();
         until(|| watch.stats().finished == 800).await;
