@@ -13,7 +13,6 @@ pub mod dead_letters;
 mod error;
 mod exactly_once;
 mod failure;
-pub mod families;
 mod flow;
 mod gather;
 mod handler;

@@ -52,6 +52,14 @@ families! {
     HANDLER_SECONDS = Family::histogram("milena_pipeline_handler_seconds", "How long attempts took that did not end at once. Those that end when they are first polled are not among them.").in_unit(Unit::Seconds).labelled(GROUP, 0);
 }
 
+/// How long calls take that [`layers::Measure`](crate::layers::Measure) measures. It is the layer's, and not one of [`FAMILIES`].
+pub static CALL_SECONDS: Family = Family::histogram(
+    "milena_pipeline_call_seconds",
+    "How long calls of handlers take, by outcome (succeeded, retriable, poison, fatal, dropped) and the name that layers::Measure was given.",
+)
+.in_unit(Unit::Seconds)
+.labelled(&["outcome", "handler"], 1);
+
 /// Tells the registry how a pipeline stands, for as long as this is kept.
 pub(crate) struct Meter {
     group: String,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use milena::GroupConsumerBuilder;
-use milena::metrics::Collect;
 use tokio::task::JoinSet;
 
 use crate::alerts::Alerts;
@@ -16,7 +15,6 @@ use crate::control::{Control, OnStall, share_of};
 use crate::dead_letters::{self, DeadLetters};
 use crate::error::PipelineError;
 use crate::exactly_once::{self, Parts};
-use crate::families::FAMILIES;
 use crate::gather::Together;
 use crate::handler::{GroupHandler, Handler};
 use crate::intake::Intake;
@@ -411,11 +409,6 @@ impl Pipeline {
             unreachable!("a pipeline runs once");
         }
         let client = consumer.client().clone();
-        let collected: Arc<dyn Collect> = Arc::clone(&control) as _;
-        if let Some(registry) = client.metrics() {
-            registry.know(FAMILIES);
-            registry.collect_from(&collected);
-        }
         let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();
         let group = consumer.group().to_owned();
         let Topics { aside, keeper, consumer } = settings.open(consumer, &topics, &control).await?;

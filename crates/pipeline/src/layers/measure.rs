@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::families::HANDLER_SECONDS;
+use crate::metrics::CALL_SECONDS;
 use crate::{Class, Failure, Record};
 
 /// A pipeline has a worker per core, and each records for every call.
@@ -156,7 +156,7 @@ impl Measure {
         self
     }
 
-    /// Records how long calls take in a registry, too, as `milena_pipeline_handler_seconds` of the handler `name`: one atomic
+    /// Records how long calls take in a registry, too, as `milena_pipeline_call_seconds` of the handler `name`: one atomic
     /// addition for each call, in memory of the thread's own.
     ///
     /// ```
@@ -169,7 +169,7 @@ impl Measure {
     /// ```
     pub fn in_registry(mut self, registry: &Registry, name: &str) -> Self {
         let of = |outcome: CallOutcome| {
-            registry.histogram_with_shards(&HANDLER_SECONDS, &[outcome.label(), name], SHARDS)
+            registry.histogram_with_shards(&CALL_SECONDS, &[outcome.label(), name], SHARDS)
         };
         let failed = |class| of(CallOutcome::Failed(class));
         self.seconds = Some(Arc::new(Seconds([
