@@ -19,7 +19,7 @@ use super::summary::{Measure, Summary};
 use crate::kafka::process;
 
 /// The scenarios of the gate, each with a quarter of the report's records.
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 12] = [
     "produce-sink-100B-none",
     "produce-sink-100B-none-keyed",
     "produce-sink-1K-lz4",
@@ -30,6 +30,8 @@ const SCENARIOS: [&str; 10] = [
     "consume-sink-100B-lz4-group",
     "consume-sink-100B-none-batches16K-idle10000",
     "send-sink-16tasks",
+    "produce-sink-100B-none-metrics",
+    "consume-sink-100B-none-metrics",
 ];
 
 /// The measures of the gate: the allowed factor over the recorded figure, and the figure that is allowed in any case.

@@ -296,6 +296,7 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
     add("topic", &target.topic);
     words.insert(0, mode.to_owned());
     words.extend(flag.map(str::to_owned));
+    words.extend(scenario.has_metrics.then(|| "--metrics".to_owned()));
     words
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Scenario {
     pub(super) writer: Option<Writer>,
     /// Whether client and broker speak TLS 1.3. Topics are written without it.
     pub(super) is_tls: bool,
+    /// Whether the client counts and measures. Only Milena does it, beside the same without.
+    pub(super) has_metrics: bool,
     /// The client's work.
     pub(super) work: Work,
 }
@@ -215,6 +217,7 @@ pub(super) fn table() -> Vec<Scenario> {
     transactions(&mut table);
     encrypted(&mut table);
     writers(&mut table);
+    measured(&mut table);
     latencies(&mut table);
     flows(&mut table);
     table
@@ -358,6 +361,14 @@ fn consume_variants(table: &mut Vec<Scenario>) {
     table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::IdlePartitions(1000)));
 }
 
+/// The same work, counted and measured.
+fn measured(table: &mut Vec<Scenario>) {
+    let payload = Payload::Bytes(100);
+    for plain in [produce(SINK, payload, "none"), consume(SINK, payload, "none", MIB, Twist::None)] {
+        table.push(Scenario { has_metrics: true, ..plain }.named());
+    }
+}
+
 /// Topics written by other clients, with their defaults and in batches of 1 MB.
 fn writers(table: &mut Vec<Scenario>) {
     for client in WRITERS {
@@ -472,8 +483,19 @@ pub(super) fn group_costs() -> [Scenario; 2] {
 
 fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
     let name = String::new();
-    let (is_quick, is_long, is_tls, writer) = (false, false, false, None);
-    Scenario { name, is_quick, is_long, broker, payload, partitions: SIX, writer, is_tls, work }.named()
+    Scenario {
+        name,
+        is_quick: false,
+        is_long: false,
+        broker,
+        payload,
+        partitions: SIX,
+        writer: None,
+        is_tls: false,
+        has_metrics: false,
+        work,
+    }
+    .named()
 }
 
 impl Scenario {
@@ -545,13 +567,14 @@ impl Scenario {
             self.name += &format!("-{}partitions", self.partitions);
         }
         self.name += if self.is_tls { "-tls" } else { "" };
+        self.name += if self.has_metrics { "-metrics" } else { "" };
         self
     }
 
     /// The same scenario without its twist or its disturbance.
     #[must_use]
     pub(super) fn plain(&self) -> Self {
-        self.clone().with(|work| match work {
+        Self { has_metrics: false, ..self.clone() }.with(|work| match work {
             Work::Consume { twist, .. } => *twist = Twist::None,
             Work::Follow { disturbance, .. } => *disturbance = disturbance.without(),
             Work::Produce { rhythm, .. } => *rhythm = Rhythm::Free,
@@ -576,6 +599,7 @@ impl Scenario {
     #[must_use]
     pub(super) fn is_own(&self) -> bool {
         self.is_long
+            || self.has_metrics
             || matches!(self.work, Work::Produce { rhythm: Rhythm::Flushes(_) | Rhythm::OneInFlight, .. })
     }
 
