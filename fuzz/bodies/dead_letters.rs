@@ -28,12 +28,11 @@ pub(crate) fn run(data: &[u8]) {
             check(letter, dialect);
         }
         let before = letter.as_ref().and_then(|letter| letter.replays).unwrap_or_default();
+        let after = before.saturating_add(1).min(i64::MAX.unsigned_abs());
         let marks = ReplayMarks::new("orders.dlq", 3, 42, before);
         let replayed = marks.headers(own(), Some(dialect));
         let ours = Letter::read_as(Dialect::Milena, replayed.iter().copied()).filter(|_| headers.len() < 900);
-        assert!(
-            headers.len() >= 900 || ours.is_some_and(|ours| ours.replays == Some(before.saturating_add(1)))
-        );
+        assert!(headers.len() >= 900 || ours.is_some_and(|ours| ours.replays == Some(after)));
         if dialect != Dialect::Milena {
             assert!(Letter::read_as(dialect, replayed.iter().copied()).is_none());
         }

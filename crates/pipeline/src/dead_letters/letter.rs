@@ -205,7 +205,8 @@ impl ReplayMarks {
         let topic = clipped(topic, NAME_BYTES_MAX);
         Self {
             from: format!("{topic}/{partition}/{offset}"),
-            replays: replays_before.saturating_add(1).to_string(),
+            // More could not be read again, and the count would begin anew.
+            replays: replays_before.saturating_add(1).min(i64::MAX.unsigned_abs()).to_string(),
         }
     }
 
