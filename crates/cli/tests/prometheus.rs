@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{DEADLINE, Process, milena};
+use harness::{Cluster, DEADLINE, milena};
 use serde_json::Value;
 
 /// Whether the programs are there.
@@ -140,10 +140,12 @@ fn prometheus_scrapes_a_demo_whose_expressions_have_data_and_whose_alert_arrives
     let directory = tempfile::tempdir().expect("a directory");
     let boards = directory.path().join("boards");
     let boards_text = boards.to_str().expect("text");
-    let [metrics, prometheus, alertmanager] = [(); 3].map(|()| free_address());
+    let [metrics, exporter, prometheus, alertmanager] = [(); 4].map(|()| free_address());
+    let cluster = Cluster::start(&["--topic", "probes:1"]);
     let demo = ["demo", "pipeline", "-n", "6000", "--seconds", "20", "--fault-rate", "20"];
     let demo = [&demo[..], &["--metrics", &metrics, "--dashboards", boards_text]].concat();
-    let _demo = Process::spawn(&demo, "");
+    let _demo = cluster.spawn(&demo, "");
+    let _exporter = cluster.spawn(&["exporter", "-l", &exporter, "-i", "1", "--probe", "probes"], "");
     let rules = boards.join("milena.rules.yml");
     until(|| rules.exists().then_some(()));
     promtool(&["check", "rules", rules.to_str().expect("text")], "");
@@ -159,7 +161,7 @@ fn prometheus_scrapes_a_demo_whose_expressions_have_data_and_whose_alert_arrives
             "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\n\
              rule_files: [{rules:?}]\n\
              alerting: {{alertmanagers: [{{static_configs: [{{targets: [{alertmanager:?}]}}]}}]}}\n\
-             scrape_configs: [{{job_name: demo, static_configs: [{{targets: [{metrics:?}]}}]}}]\n"
+             scrape_configs: [{{job_name: demo, static_configs: [{{targets: [{metrics:?}, {exporter:?}]}}]}}]\n"
         ),
     );
     promtool(&["check", "config", &config], "");
@@ -185,6 +187,7 @@ fn prometheus_scrapes_a_demo_whose_expressions_have_data_and_whose_alert_arrives
     );
 
     promtool(&["check", "metrics"], &until(|| get(&metrics, "/metrics")));
+    promtool(&["check", "metrics"], &until(|| get(&exporter, "/metrics")));
     // The demo gives records up, and says so by an alert.
     let alert = until(|| {
         let alerts = json(&alertmanager, "/api/v2/alerts");
@@ -306,6 +309,71 @@ const CASES: &[Case] = &[
             "86400x40",
             "31536000x240",
         )],
+    },
+    Case {
+        alert: "MilenaExporterBlind",
+        severity: "warning",
+        labels: r#"instance="i",job="j""#,
+        series: &[(r#"milena_exporter_up{job="j",instance="i"}"#, "0x40", "1x240")],
+    },
+    Case {
+        alert: "MilenaGroupBehind",
+        severity: "warning",
+        labels: r#"group="g",job="j",topic="t""#,
+        series: &[(
+            r#"milena_cluster_group_lag_seconds{job="j",instance="i",group="g",topic="t",partition="0"}"#,
+            "301x60",
+            "0x240",
+        )],
+    },
+    Case {
+        alert: "MilenaGroupStopped",
+        severity: "critical",
+        labels: r#"group="g",instance="i",job="j",partition="0",topic="t""#,
+        series: &[(
+            r#"milena_cluster_group_partition_status{job="j",instance="i",group="g",topic="t",partition="0"}"#,
+            "4x40",
+            "1x240",
+        )],
+    },
+    Case {
+        alert: "MilenaGroupUnwell",
+        severity: "warning",
+        labels: r#"group="g",instance="i",job="j""#,
+        series: &[(r#"milena_cluster_group_status{job="j",instance="i",group="g"}"#, "3x40", "1x240")],
+    },
+    Case {
+        alert: "MilenaPartitionsOffline",
+        severity: "critical",
+        labels: r#"job="j""#,
+        series: &[(
+            r#"milena_cluster_partition_leader{job="j",instance="i",topic="t",partition="0"}"#,
+            "-1x40",
+            "1x240",
+        )],
+    },
+    Case {
+        alert: "MilenaReplicasBehind",
+        severity: "warning",
+        labels: r#"job="j",topic="t""#,
+        series: &[
+            (
+                r#"milena_cluster_partition_replicas{job="j",instance="i",topic="t",partition="0"}"#,
+                "3x60",
+                "3x240",
+            ),
+            (
+                r#"milena_cluster_partition_in_sync_replicas{job="j",instance="i",topic="t",partition="0"}"#,
+                "2x60",
+                "3x240",
+            ),
+        ],
+    },
+    Case {
+        alert: "MilenaProbeLost",
+        severity: "critical",
+        labels: r#"instance="i",job="j""#,
+        series: &[(r#"milena_probe_lost_total{job="j",instance="i"}"#, "0+1x40", "40x240")],
     },
     Case {
         alert: "MilenaDeadLetters",

@@ -14,6 +14,7 @@
 
 mod board;
 mod client;
+mod cluster;
 mod expr;
 mod grafana;
 mod rules;
@@ -26,10 +27,14 @@ pub use rules::{Rule, Severity, to_prometheus};
 
 /// All boards of this crate.
 pub fn boards() -> Vec<Board> {
-    client::boards()
+    let mut boards = client::boards();
+    boards.push(cluster::board());
+    boards
 }
 
 /// All alert rules of this crate.
 pub fn rules() -> Vec<Rule> {
-    rules::client()
+    let mut rules = rules::client();
+    rules.extend(cluster::rules());
+    rules
 }

@@ -9,8 +9,8 @@
 
 mod facts;
 mod look;
-mod names;
-mod probe;
+pub(crate) mod names;
+pub(crate) mod probe;
 #[cfg(test)]
 mod tests;
 

@@ -24,7 +24,7 @@ pub enum Names {
 
 macro_rules! gauges {
     ($($name:ident = $text:literal [$($label:literal),*] $help:literal;)*) => {
-        $(static $name: Family = Family::gauge($text, $help).labelled(&[$($label),*], 0);)*
+        $(pub(crate) static $name: Family = Family::gauge($text, $help).labelled(&[$($label),*], 0);)*
     };
 }
 
@@ -93,18 +93,18 @@ gauges! {
         "The number of messages a consumer group is lagging behind across all partitions in a topic";
 }
 
-static LOOK_SECONDS: Family =
+pub(crate) static LOOK_SECONDS: Family =
     Family::gauge("milena_exporter_look_seconds", "How long the last look at the cluster took.")
         .in_unit(Unit::Seconds);
-static FAILED: Family =
+pub(crate) static FAILED: Family =
     Family::counter("milena_exporter_failed_looks_total", "Looks at the cluster that failed.");
-static LAG_SECONDS: Family = Family::gauge(
+pub(crate) static LAG_SECONDS: Family = Family::gauge(
     "milena_cluster_group_lag_seconds",
     "The age of the oldest record that the group has not finished.",
 )
 .in_unit(Unit::Seconds)
 .labelled(&["group", "topic", "partition"], 0);
-static CATCH_UP: Family = Family::gauge(
+pub(crate) static CATCH_UP: Family = Family::gauge(
     "milena_cluster_group_catch_up_seconds",
     "When the group has read everything, at its pace.",
 )

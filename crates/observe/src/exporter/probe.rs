@@ -8,23 +8,24 @@ use milena::metrics::{Counter, Family, Histogram, Registry, Unit};
 use milena::{Client, Error, Position, Record, Reset};
 use tokio::time::{MissedTickBehavior, interval};
 
-static WRITTEN: Family =
+pub(crate) static WRITTEN: Family =
     Family::counter("milena_probe_written_total", "Records of the probe that were acknowledged.");
-static FAILED: Family =
+pub(crate) static FAILED: Family =
     Family::counter("milena_probe_failed_total", "Records of the probe that could not be written.");
-static READ: Family = Family::counter("milena_probe_read_total", "Records of the probe that came back.");
-static LATE: Family =
+pub(crate) static READ: Family =
+    Family::counter("milena_probe_read_total", "Records of the probe that came back.");
+pub(crate) static LATE: Family =
     Family::counter("milena_probe_late_total", "Records of the probe that took longer than 5 seconds.");
-static LOST: Family = Family::counter(
+pub(crate) static LOST: Family = Family::counter(
     "milena_probe_lost_total",
     "Acknowledged records of the probe that did not come back in 60 seconds.",
 );
-static ACK: Family = Family::histogram(
+pub(crate) static ACK: Family = Family::histogram(
     "milena_probe_acknowledgement_seconds",
     "From writing a record to its acknowledgement.",
 )
 .in_unit(Unit::Seconds);
-static END_TO_END: Family =
+pub(crate) static END_TO_END: Family =
     Family::histogram("milena_probe_end_to_end_seconds", "From writing a record to reading it.")
         .in_unit(Unit::Seconds);
 
