@@ -6,7 +6,6 @@
 //!                                             └─ given up ─▶ dead letters
 //! ```
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,25 +53,99 @@ const SLOW_WORK: Duration = Duration::from_secs(4);
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 
-/// What was seen.
+/// What was seen. It has its full size from the beginning: memory that grows is the pipeline's, or the client's.
 #[derive(Default)]
 struct Tally {
-    /// Of each partition, how often each of its records was a success.
-    done: BTreeMap<i32, Vec<u8>>,
+    /// Of each partition, which of its records were a success.
+    done: Vec<Seen>,
     /// Records that were given to the producer, of partitions and keys without faults.
     written: u64,
     /// How many of them are finished.
     finished: u64,
     /// Records that must end in the dead letters.
     doomed: u64,
-    /// By how much records were late that were finished since the last look, in milliseconds from when they were due to be written.
-    late: Vec<u32>,
+    /// By how much records were late that were finished since the last look, from when they were due to be written.
+    late: Lateness,
 }
 
-#[derive(Clone, Default)]
+/// Offsets of a partition that were seen, a bit for each.
+#[derive(Default)]
+struct Seen {
+    /// The bits are set for offsets that were not. Zeros would take no memory before they are written to.
+    unseen: Vec<u64>,
+    twice: u64,
+}
+
+impl Seen {
+    /// Answers whether the offset was not seen before.
+    fn see(&mut self, offset: usize) -> bool {
+        let (word, bit) = (offset / 64, 1 << (offset % 64));
+        if self.unseen.len() <= word {
+            self.unseen.resize(word + 1, u64::MAX);
+        }
+        let is_first = self.unseen[word] & bit != 0;
+        self.unseen[word] &= !bit;
+        self.twice += u64::from(!is_first);
+        is_first
+    }
+}
+
+/// How many records were late by how many milliseconds.
+struct Lateness {
+    counts: Vec<u32>,
+    total: u64,
+    max_ms: u32,
+}
+
+/// Lateness above this is counted together.
+const LATE_MS_MAX: usize = 10_000;
+
+impl Default for Lateness {
+    fn default() -> Self {
+        Self { counts: vec![0; LATE_MS_MAX + 1], total: 0, max_ms: 0 }
+    }
+}
+
+impl Lateness {
+    fn add(&mut self, late: Duration) {
+        let ms = u32::try_from(late.as_millis()).unwrap_or(u32::MAX);
+        self.counts[(ms as usize).min(LATE_MS_MAX)] += 1;
+        self.total += 1;
+        self.max_ms = self.max_ms.max(ms);
+    }
+
+    fn quantile(&self, percent: u64) -> u32 {
+        let (rank, mut below) = (self.total.saturating_sub(1) * percent / 100, 0);
+        let reaches = |count: &u32| {
+            below += u64::from(*count);
+            below > rank
+        };
+        let ms = self.counts.iter().position(reaches).unwrap_or_default();
+        if ms == LATE_MS_MAX { self.max_ms } else { ms as u32 }
+    }
+
+    /// Begins anew. Answers with the median, the 99th percentile and the longest before, in milliseconds.
+    fn take(&mut self) -> [u32; 3] {
+        let taken = [self.quantile(50), self.quantile(99), self.max_ms];
+        self.counts.fill(0);
+        (self.total, self.max_ms) = (0, 0);
+        taken
+    }
+}
+
+#[derive(Clone)]
 struct Shared(Arc<Mutex<Tally>>);
 
 impl Shared {
+    fn new(plan: &Plan) -> Self {
+        let records = (plan.time * 6 / 5).as_secs() * plan.rate / PARTITIONS as u64;
+        // Records of the poison key and of the stuck key come on top.
+        let words = usize::try_from(records + records / 8).unwrap_or_default() / 64;
+        let seen = || Seen { unseen: vec![u64::MAX; words], twice: 0 };
+        let done = (0..PARTITIONS).map(|_| seen()).collect();
+        Self(Arc::new(Mutex::new(Tally { done, ..Tally::default() })))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tally> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +156,8 @@ struct Window {
     has_faults: bool,
     written: u64,
     finished: u64,
-    late: Vec<u32>,
+    /// The median, the 99th percentile and the longest, in milliseconds.
+    late: [u32; 3],
     resident_kib: u64,
 }
 
@@ -94,7 +168,7 @@ struct Window {
 pub async fn run(bootstrap: &str, name: &str, plan: &Plan) -> anyhow::Result<Report> {
     let client = Client::connect(bootstrap).await?;
     client.admin().create_topic(NewTopic::new(name).partitions(PARTITIONS)).await?;
-    let (shared, began) = (Shared::default(), Instant::now());
+    let (shared, began) = (Shared::new(plan), Instant::now());
     let (stop, stopped) = oneshot::channel::<()>();
     let pipeline = Pipeline::new(client.consumer(name).subscribe([name]))
         .concurrency(256)
@@ -133,9 +207,8 @@ pub async fn run(bootstrap: &str, name: &str, plan: &Plan) -> anyhow::Result<Rep
     if report.dead != tally.doomed {
         faults.push(format!("{} dead letters, not {}", report.dead, tally.doomed));
     }
-    for (partition, done) in &tally.done {
-        let twice = done.iter().filter(|count| **count > 1).count();
-        if twice > 0 {
+    for (partition, Seen { twice, .. }) in tally.done.iter().enumerate() {
+        if *twice > 0 {
             faults.push(format!("{twice} records of partition {partition} were processed twice"));
         }
     }
@@ -160,16 +233,11 @@ fn handler(shared: Shared, began: Instant) -> impl Fn(Record) -> Handled + Clone
                 _ => tokio::time::sleep(WORK).await,
             }
             let mut tally = shared.lock();
-            let done = tally.done.entry(record.partition()).or_default();
-            let offset = usize::try_from(record.offset())?;
-            if done.len() <= offset {
-                done.resize(offset + 1, 0);
-            }
-            done[offset] = done[offset].saturating_add(1);
-            if kind == "usual" && done[offset] == 1 {
+            let is_first =
+                tally.done[usize::try_from(record.partition())?].see(usize::try_from(record.offset())?);
+            if kind == "usual" && is_first {
                 tally.finished += 1;
-                let late = began.elapsed().saturating_sub(when);
-                tally.late.push(u32::try_from(late.as_millis()).unwrap_or(u32::MAX));
+                tally.late.add(began.elapsed().saturating_sub(when));
             }
             Ok(())
         })
@@ -233,7 +301,7 @@ async fn produce(
                 has_faults,
                 written: tally.written - last.0,
                 finished: tally.finished - last.1,
-                late: std::mem::take(&mut tally.late),
+                late: tally.late.take(),
                 resident_kib: resident_kib()?,
             });
             last = (tally.written, tally.finished);
@@ -266,11 +334,6 @@ fn resident_kib() -> anyhow::Result<u64> {
 
 fn summary(plan: &Plan, tally: &Tally, windows: &[Window], retries: u64, mut faults: Vec<String>) -> Report {
     let mut text = String::new();
-    let quantile = |late: &[u32], percent: usize| {
-        let mut late = late.to_vec();
-        late.sort_unstable();
-        late.get((late.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
-    };
     let _ = writeln!(
         text,
         "{} records per second for {:?}, of which the last five sixths have faults",
@@ -280,8 +343,7 @@ fn summary(plan: &Plan, tally: &Tally, windows: &[Window], retries: u64, mut fau
     let _ = writeln!(text, "window  faults  written  finished  late p50  p99  max (ms)  resident (MiB)");
     for (index, window) in windows.iter().enumerate() {
         let faults = if window.has_faults { "yes" } else { "no" };
-        let (p50, p99, max) =
-            (quantile(&window.late, 50), quantile(&window.late, 99), quantile(&window.late, 100));
+        let [p50, p99, max] = window.late;
         let (written, finished, mib) = (window.written, window.finished, window.resident_kib / 1024);
         let _ = writeln!(
             text,

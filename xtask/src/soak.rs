@@ -7,8 +7,9 @@ Usage: cargo xtask soak [OPTION]...
 
 A pipeline processes records of 20 partitions while one key fails always, the records of another hang, one partition takes so long
 that it falls behind, and 1 % of all records fail for good. Records that have nothing to do with this must be finished at the rate
-at which they are written, each once, and memory must not grow. For a fifth of the time before there are no faults, to compare
-with. A short form is a test: cargo test -p milena-interop soak
+at which they are written, each once, and memory must not grow: the last quarter's mean is compared with the second's, when the slow
+partition has filled what it may take. For a fifth of the time before there are no faults, to compare with. A short form is a test:
+cargo test -p milena-interop soak
 
   --target WHERE   kafka (default): real Kafka with three brokers; embedded: three nodes in this process, whose memory grows
   --minutes M      there are faults for M minutes (default 30)
