@@ -1,17 +1,20 @@
 //! A record whose key was processed lately is done already.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use rustc_hash::FxHashSet;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::key::{KeyHash, KeyOf};
-use super::per_key::KeyLimits;
+use super::per_key::{KeyLimits, Turn};
 use super::{Boxed, Clock};
 use crate::{Failure, Record};
 
@@ -51,6 +54,24 @@ pub struct Deduplicate {
 pub struct DeduplicateService<S> {
     inner: S,
     layer: Deduplicate,
+}
+
+pin_project! {
+    /// A call of [`DeduplicateService`].
+    pub struct DeduplicateFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateOf]
+    enum State<F> {
+        // No other record of the key is in work, so that nothing is allocated. The turn is after the call, and is dropped after it.
+        Running { #[pin] call: F, turn: Option<(Deduplicate, KeyHash, Turn)> },
+        Waiting { call: Boxed },
+        Duplicate,
+    }
 }
 
 #[derive(Debug)]
@@ -167,17 +188,38 @@ where
 {
     type Response = ();
     type Error = Failure;
-    type Future = Boxed;
+    type Future = DeduplicateFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.inner.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, record: Record) -> Boxed {
-        let Some(key) = self.layer.key.hash(&record) else {
-            let call = self.inner.call(record);
-            return Box::pin(async { call.await.map_err(Into::into) });
+    fn call(&mut self, record: Record) -> Self::Future {
+        let turn = match self.layer.key.hash(&record) {
+            None => None,
+            Some(key) => match self.layer.shared.turns.turn_now(key) {
+                None => {
+                    return DeduplicateFuture {
+                        state: State::Waiting { call: self.call_later(key, record) },
+                    };
+                }
+                Some(_) if self.layer.is_duplicate(key) => {
+                    // What was ready may hold a place in a limit. Its copy does not.
+                    self.inner = self.inner.clone();
+                    return DeduplicateFuture { state: State::Duplicate };
+                }
+                Some(turn) => Some((self.layer.clone(), key, turn)),
+            },
         };
+        DeduplicateFuture { state: State::Running { call: self.inner.call(record), turn } }
+    }
+}
+
+impl<S> DeduplicateService<S>
+where
+    S: Service<Record, Response = (), Error: Into<Failure>, Future: Send + 'static> + Clone + Send + 'static,
+{
+    fn call_later(&mut self, key: KeyHash, record: Record) -> Boxed {
         let layer = self.layer.clone();
         // The one that is ready is called; its copy is not.
         let copy = self.inner.clone();
@@ -191,6 +233,36 @@ where
             layer.processed(key);
             Ok(())
         })
+    }
+}
+
+impl<F, E> Future for DeduplicateFuture<F>
+where
+    F: Future<Output = Result<(), E>>,
+    E: Into<Failure>,
+{
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateOf::Running { call, turn } => {
+                let result = ready!(call.poll(context));
+                // The key is known before the next record of it has its turn.
+                if let (Some((layer, key, _)), Ok(())) = (&turn, &result) {
+                    layer.processed(*key);
+                }
+                *turn = None;
+                Poll::Ready(result.map_err(Into::into))
+            }
+            StateOf::Waiting { call } => call.as_mut().poll(context),
+            StateOf::Duplicate => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<F> fmt::Debug for DeduplicateFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeduplicateFuture").finish_non_exhaustive()
     }
 }
 

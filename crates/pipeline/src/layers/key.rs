@@ -21,20 +21,20 @@ type Take = dyn Fn(&Record) -> Option<KeyHash> + Send + Sync;
 impl KeyOf {
     /// The record's key within its topic. A record whose key is null has none.
     pub fn record_key() -> Self {
-        Self::function(|record: &Record| record.key().map(|key| (record.topic().to_owned(), key.to_owned())))
+        Self::hashed(|record, secret| record.key().map(|key| secret.hash_one((record.topic(), key))))
     }
 
     /// The value of the last header of this name, whatever the topic: an id that the sender has given. A record without the header
     /// or whose header is null has none.
     pub fn header(name: impl Into<Box<str>>) -> Self {
         let name = name.into();
-        Self::function(move |record: &Record| record.header(&name).flatten().map(<[u8]>::to_owned))
+        Self::hashed(move |record, secret| record.header(&name).flatten().map(|value| secret.hash_one(value)))
     }
 
     /// Topic, partition and offset: no two records have the same one.
     pub fn position() -> Self {
-        Self::function(|record: &Record| {
-            Some((record.topic().to_owned(), record.partition(), record.offset()))
+        Self::hashed(|record, secret| {
+            Some(secret.hash_one((record.topic(), record.partition(), record.offset())))
         })
     }
 
@@ -52,14 +52,23 @@ impl KeyOf {
         let secrets = [RandomState::new(), RandomState::new()];
         Self(Arc::new(move |record| {
             let key = key(record)?;
-            let [high, low] = secrets.each_ref().map(|secret| secret.hash_one(&key));
-            Some(u128::from(high) << 64 | u128::from(low))
+            Some(joined(secrets.each_ref().map(|secret| secret.hash_one(&key))))
         }))
+    }
+
+    /// The hash with a secret, of what is borrowed from the record: keys of this crate's own are not copied.
+    fn hashed(hash: impl Fn(&Record, &RandomState) -> Option<u64> + Send + Sync + 'static) -> Self {
+        let secrets = [RandomState::new(), RandomState::new()];
+        Self(Arc::new(move |record| Some(joined([hash(record, &secrets[0])?, hash(record, &secrets[1])?]))))
     }
 
     pub(super) fn hash(&self, record: &Record) -> Option<KeyHash> {
         (self.0)(record)
     }
+}
+
+fn joined([high, low]: [u64; 2]) -> KeyHash {
+    u128::from(high) << 64 | u128::from(low)
 }
 
 impl fmt::Debug for KeyOf {

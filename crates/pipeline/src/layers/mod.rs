@@ -70,16 +70,16 @@ use tokio::time::Instant;
 pub use self::breaker::{
     CircuitBreaker, CircuitBreakerFuture, CircuitBreakerService, CircuitHandle, CircuitOpen, CircuitState,
 };
-pub use self::deduplicate::{Deduplicate, DeduplicateService};
+pub use self::deduplicate::{Deduplicate, DeduplicateFuture, DeduplicateService};
 pub use self::key::KeyOf;
 pub use self::measure::{CallOutcome, Counts, Measure, MeasureFuture, MeasureService, Observe};
-pub use self::per_key::{PerKey, PerKeyService};
+pub use self::per_key::{PerKey, PerKeyFuture, PerKeyService};
 pub use self::rate::{Mapped, RateLimit, RateLimitService};
-pub use self::retrying::{Retrying, RetryingService};
+pub use self::retrying::{Retrying, RetryingFuture, RetryingService};
 pub use self::timeout::{TimedOut, Timeout, TimeoutFuture, TimeoutService};
 pub use self::trace::{Trace, TraceService};
 
-/// A future of a call, for layers that have more to do than one call.
+/// A future of a call that has to wait or was not the last one, for layers whose usual calls need no memory of their own.
 type Boxed = std::pin::Pin<Box<dyn Future<Output = Result<(), crate::Failure>> + Send>>;
 
 /// The time of the machines: durations since the layer was made. It is tokio's, so that tests can stop it.

@@ -1,10 +1,13 @@
 //! Calls again what failed, inside the service.
 
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -50,6 +53,32 @@ pub struct Retrying {
 pub struct RetryingService<S> {
     inner: S,
     shared: Arc<Shared>,
+}
+
+pin_project! {
+    /// A call of [`RetryingService`].
+    pub struct RetryingFuture<S: Service<Record>> {
+        #[pin]
+        state: State<S, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateOf]
+    enum State<S, F> {
+        // Most records need one attempt, so that nothing is allocated.
+        First { #[pin] call: F, again: Option<Again<S>> },
+        Later { calls: Boxed },
+    }
+}
+
+/// What the attempts after the first one need.
+struct Again<S> {
+    /// It is made ready before it is called.
+    service: S,
+    shared: Arc<Shared>,
+    record: Record,
+    begun: Instant,
 }
 
 #[derive(Debug)]
@@ -114,35 +143,73 @@ where
 {
     type Response = ();
     type Error = Failure;
-    type Future = Boxed;
+    type Future = RetryingFuture<S>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.inner.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, record: Record) -> Boxed {
+    fn call(&mut self, record: Record) -> Self::Future {
         let shared = Arc::clone(&self.shared);
+        shared.retry.first_calls(1, shared.clock.now());
         // The one that is ready is called; its copy is not.
-        let copy = self.inner.clone();
-        let mut service = std::mem::replace(&mut self.inner, copy);
-        Box::pin(async move {
-            let begun = Instant::now();
-            let mut attempts = Attempts::default();
-            shared.retry.first_calls(1, shared.clock.now());
-            loop {
-                let attempt = record.attempt().saturating_add(attempts.calls);
-                let failure = match service.call(record.clone().with_attempt(attempt)).await {
-                    Ok(()) => break,
-                    Err(error) => error.into(),
-                };
-                attempts.calls += u32::from(failure.is_counted());
-                shared.next(&mut attempts, begun, failure).await?;
-                std::future::poll_fn(|context| service.poll_ready(context)).await.map_err(Into::into)?;
+        let service = self.inner.clone();
+        let again = Again { service, shared, record: record.clone(), begun: Instant::now() };
+        RetryingFuture { state: State::First { call: self.inner.call(record), again: Some(again) } }
+    }
+}
+
+impl<S> Again<S>
+where
+    S: Service<Record, Response = (), Error: Into<Failure>>,
+{
+    /// The attempts after the first one, which has failed like this.
+    async fn run(self, mut failure: Failure) -> Result<(), Failure> {
+        let Self { mut service, shared, record, begun } = self;
+        let mut attempts = Attempts::default();
+        loop {
+            attempts.calls += u32::from(failure.is_counted());
+            shared.next(&mut attempts, begun, failure).await?;
+            std::future::poll_fn(|context| service.poll_ready(context)).await.map_err(Into::into)?;
+            let attempt = record.attempt().saturating_add(attempts.calls);
+            match service.call(record.clone().with_attempt(attempt)).await {
+                Ok(()) => break,
+                Err(error) => failure = error.into(),
             }
-            if attempts.last_delay.is_some() {
-                shared.retry.retry_succeeded(shared.clock.now());
-            }
-            Ok(())
-        })
+        }
+        shared.retry.retry_succeeded(shared.clock.now());
+        Ok(())
+    }
+}
+
+impl<S> Future for RetryingFuture<S>
+where
+    S: Service<Record, Response = (), Error: Into<Failure>, Future: Send + 'static> + Send + 'static,
+{
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let calls: Boxed = match state.as_mut().project() {
+                StateOf::Later { calls } => return calls.as_mut().poll(context),
+                StateOf::First { call, again } => {
+                    let failure = match ready!(call.poll(context)) {
+                        Ok(()) => return Poll::Ready(Ok(())),
+                        Err(error) => error.into(),
+                    };
+                    // It is there until the first call has ended.
+                    let Some(again) = again.take() else { return Poll::Ready(Err(failure)) };
+                    Box::pin(again.run(failure))
+                }
+            };
+            state.set(State::Later { calls });
+        }
+    }
+}
+
+impl<S: Service<Record>> fmt::Debug for RetryingFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryingFuture").finish_non_exhaustive()
     }
 }
