@@ -17,7 +17,7 @@ use crate::record::Held;
 use crate::retry_topics::{Keeper, Retries};
 use crate::schedule::Order;
 use crate::stats::Left;
-use crate::worker::{Command, Inbox, Route, Share};
+use crate::worker::{BATCH_BYTES, Command, Inbox, Route, Share};
 
 /// Which workers have which partitions.
 pub(crate) struct Intake {
@@ -165,11 +165,11 @@ impl Intake {
             routes.count += 1;
         }
         let entry = &routes.by_topic[batch.topic()][&partition];
-        if entry.route.flow.is_slow() {
+        if entry.route.flow.is_slow(self.control.now()) {
             // It may be kept for long, and is a part of a response with batches of other partitions.
             batch.shrink_to_fit();
         }
-        let bytes = batch.memory_bytes();
+        let bytes = batch.memory_bytes() + BATCH_BYTES;
         let batch = batch.share();
         if let Some(place) = &entry.route.held.place {
             place.route(batch.first_offset(), batch.next_offset());
@@ -210,7 +210,7 @@ impl Intake {
             None => self.partition_bytes_max,
             Some(_) => (self.partition_bytes_max / TIER_PART).max(1),
         };
-        let flow = Arc::new(Flow::new(handle, bytes_max));
+        let flow = Arc::new(Flow::new(handle, bytes_max, tier.is_some()));
         let exactly = self.exactly.as_ref();
         let place = exactly.map(|exactly| exactly.enter(routes.next, topic, partition, &flow));
         let behind = self.keeper.as_ref().and_then(|keeper| keeper.enter(topic, partition, routes.next));

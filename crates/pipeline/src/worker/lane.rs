@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use milena::{RecordCursor, RecordPlace, SharedBatch, SharedRecord};
+use milena::{Batch, RecordCursor, RecordPlace, SharedBatch, SharedRecord};
 use rustc_hash::FxHashMap;
 
 use crate::Record;
@@ -47,6 +47,11 @@ pub(crate) struct Taken {
     pub(super) batch: u64,
     pub(super) place: RecordPlace,
 }
+
+/// What a batch takes here besides its records: itself, and its places in the two collections, which grow by doubling. Of records that
+/// are written one at a time it is several times what they take themselves.
+pub(crate) const BATCH_BYTES: usize =
+    size_of::<Batch>() + 2 * (size_of::<(u64, Open)>() + size_of::<(u64, RecordCursor)>());
 
 struct Open {
     batch: SharedBatch,

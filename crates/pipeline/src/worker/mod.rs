@@ -32,8 +32,7 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 pub(crate) use self::inbox::Inbox;
-pub(crate) use self::lane::Share;
-pub(crate) use self::lane::Taken;
+pub(crate) use self::lane::{BATCH_BYTES, Share, Taken};
 use self::lane::{Tail, WorkerLane};
 use self::marks::Marks;
 use self::slots::Slots;
