@@ -19,7 +19,7 @@ const MECHANISMS: [&str; 4] = [
     "sasl.mechanism=SCRAM-SHA-256\nsasl.username=alice\nsasl.password=pencil\n",
     "sasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config=ScramLoginModule required username=\"alice\" password=\"pencil\";\n",
     "sasl.mechanism=OAUTHBEARER\nenable.sasl.oauthbearer.unsecure.jwt=true\nsasl.oauthbearer.config=principal=alice \
-     lifeSeconds=6\n",
+     lifeSeconds=4\n",
 ];
 
 async fn connect(bootstrap: &str, lines: &str) -> Result<Client, Error> {
