@@ -7,8 +7,9 @@
 //!
 //! As with TCP, the bytes of a connection stay in order, and bytes that were written before an end closed may arrive after
 //! that: but for those of members of groups, which carry no order. A copy of a commit that arrives after a later one takes the
-//! group back, and a copy of a heartbeat that says what the member owned gives away what it has taken since. Kafka's protocol
-//! has nothing that a client could set against it, so such a request is lost with its connection once the client has given it up.
+//! group back, and a copy of a heartbeat that says what the member owned gives away what it has taken since. Only a new epoch would
+//! fence it, and the client does not join the group anew for each request without an answer. So such a request is lost with its
+//! connection once the client has given it up: what a late copy does is not tested here.
 //!
 //! The network knows the headers of requests, and may answer produce requests for the broker. It must not know the
 //! client's state.
