@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use super::call::Call;
-use super::dial::{dial, login};
+use super::dial::{Login, dial, login};
 use super::peers::Peers;
 use super::queue::Queue;
 use super::settings::LinkSettings;
@@ -78,17 +78,13 @@ impl Task {
     async fn run(mut self) {
         // There is no connection before there is something to send.
         while let Some(first) = self.calls.recv().await {
-            // Before the backoff: a call that is in want of credentials fails at once, and that is no failure of the broker.
-            let login = match login(&self.settings, &self.address, &self.peer).await {
+            let login = match self.login_after_backoff().await {
                 Ok(login) => login,
                 Err(failure) => {
                     self.refuse(first, &failure);
                     continue;
                 }
             };
-            if let Some(at) = self.retry.not_before() {
-                self.settings.clock.sleep_until(Some(at)).await;
-            }
             let within = self.connect_timeout();
             let began = self.settings.clock.now();
             match dial(&self.settings, &self.address, &self.peer, within, login).await {
@@ -112,6 +108,20 @@ impl Task {
                     self.refuse(first, &failure);
                 }
             }
+        }
+    }
+
+    /// Waits until the next attempt to connect may be made, and gets what it is to authenticate with.
+    async fn login_after_backoff(&self) -> Result<Login, Failure> {
+        // Before the backoff: a call that is in want of credentials fails at once, and that is no failure of the broker.
+        let early = login(&self.settings, &self.address, &self.peer).await?;
+        match self.retry.not_before() {
+            Some(at) if at > self.settings.clock.now() => {
+                self.settings.clock.sleep_until(Some(at)).await;
+                // A token that was good then may have ended meanwhile.
+                login(&self.settings, &self.address, &self.peer).await
+            }
+            _ => Ok(early),
         }
     }
 
@@ -227,6 +237,7 @@ mod tests {
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
+    use milena_core::sasl::Credentials;
     use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
     use milena_messages::list_groups::ListGroupsRequest;
     use milena_messages::{Message, Request};
@@ -240,6 +251,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::connect::{Connect, Connecting, Transport};
     use crate::runtime::Executor;
+    use crate::sasl::{Holder, Nonces, Sasl, Token};
 
     const IDLE_MAX: Duration = Duration::from_secs(540);
 
@@ -567,5 +579,29 @@ mod tests {
         drop(ended);
         links.open().links.insert(address.clone(), Link { calls, peer: Arc::from("a:1") });
         assert!(!links.to(&address).calls.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_ends_while_a_connection_waits_for_its_backoff_is_not_used() {
+        let mut settings = links(Peer::new(false)).settings;
+        let (clock, timeout) = (settings.clock.clone(), Duration::from_secs(1));
+        let sasl = Sasl::oauth_bearer(|| async { Ok(Token::new("t", Duration::from_secs(2))) });
+        let holder = Holder::start(sasl, Nonces::System, &settings.runtime, &clock, timeout, Rng::seeded(1));
+        settings.sasl = Some(Arc::new(holder));
+        settings.backoff = Backoff { min: Duration::from_secs(10), max: Duration::from_secs(10) };
+        let (calls, peer) = (Queue::new(mpsc::channel(1).1, Arc::from("a:1")), Arc::from("a:1"));
+        let (retry, rng) = (Retry::default(), Rng::seeded(1));
+        let mut task = Task { settings, address: address(), peer, calls, retry, failures: 0, rng };
+        for backs_off in [false, true] {
+            if backs_off {
+                task.note_failure();
+            }
+            let began = clock.now();
+            let login = task.login_after_backoff().await.expect("there is a token");
+            assert_eq!(clock.now() - began > Duration::from_secs(5), backs_off);
+            let Some((credentials, _)) = login else { panic!("no credentials") };
+            let Credentials::Token(token) = &*credentials else { panic!("{credentials:?}") };
+            assert!(token.until > clock.now(), "the token has ended");
+        }
     }
 }
