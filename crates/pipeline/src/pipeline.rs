@@ -314,7 +314,7 @@ impl Pipeline {
     /// - When a record is given up and there is no place for it, or its failure is [fatal](crate::Class::Fatal).
     /// - When the consumer fails for good, or a record cannot be read.
     ///
-    /// What was in work is drained then too, and what is finished is committed.
+    /// What was in work is drained then too, and what is finished is committed. The error has the [report](PipelineError::report).
     ///
     /// # Cancel safety
     /// If the future is dropped, handlers are dropped where they are, and the member leaves without a last commit: what was finished
@@ -497,11 +497,11 @@ impl Pipeline {
         }
         let closed = consumer.close().await;
         drop(tasks);
-        if let Some(failure) = control.take_failure() {
-            return Err(failure);
+        let report = Report::of(&PipelineStats::of(&control), left);
+        match control.take_failure().or(closed.err().map(PipelineError::of_client)) {
+            Some(failure) => Err(failure.with_report(report)),
+            None => Ok(report),
         }
-        closed.map_err(PipelineError::of_client)?;
-        Ok(Report::of(&PipelineStats::of(&control), left))
     }
 }
 

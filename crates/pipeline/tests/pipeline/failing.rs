@@ -199,6 +199,9 @@ async fn without_a_place_for_it_the_pipeline_stops_at_a_record_that_is_given_up(
             if fatal { pipeline.dead_letters(DeadLetters::to("orders.dlq").create(true)) } else { pipeline };
         let error = pipeline.run(handler, std::future::pending()).await.unwrap_err();
         assert_eq!(error.record().expect("one").offset, 2);
+        let report = error.report().expect("it ran");
+        let left: Vec<i64> = report.left.iter().map(|left| left.offset).collect();
+        assert_eq!((report.finished, left), (if fatal { 0 } else { 2 }, vec![2]));
         assert!(
             error.to_string().contains("offset 2 of partition 0 of topic \"orders\", which is not committed"),
             "{error}"
