@@ -1,0 +1,6 @@
+//! Schemas of Kafka records: how records name their schema, a client of schema registries, and typed records.
+//!
+//! A record that was written with a schema registry does not carry its schema, but the number of it. [`framing`] reads and
+//! writes this number in all forms that are in use.
+
+pub mod framing;
