@@ -98,8 +98,8 @@ pub use client::Client;
 pub use connect::{Cause, Connect, ConnectError, Connecting, Naming, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerFlow, ConsumerHandle, ConsumerMemory, FetchStops,
-    GroupConsumerBuilder, PartitionConsumer, PartitionHandle, Position, RecordCursor, RecordViews,
-    SharedBatch, SharedRecord, TopicMemory,
+    GroupConsumerBuilder, PartitionConsumer, PartitionHandle, PartitionStall, Position, RecordCursor,
+    RecordViews, SharedBatch, SharedRecord, StallCause, TopicMemory,
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault, Uncommitted};
 pub use exactly_once::{ExactlyOnce, Processing, exactly_once};

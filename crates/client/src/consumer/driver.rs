@@ -144,11 +144,12 @@ impl Driver {
         ready: Arc<Ready>,
         shared: Weak<Shared>,
         group: Option<Box<Group>>,
+        watch: Watch,
     ) -> Self {
         Self {
             requests: Requests::new(&client),
             snapshot: client.watch_snapshot(),
-            watch: Watch::new(client.0.clock.now()),
+            watch,
             compacts_at: Instant::ORIGIN,
             client,
             source,
@@ -182,6 +183,7 @@ impl Driver {
             _ => None,
         }));
         self.ready.end(self.queues.drain(..).flatten().collect::<Vec<_>>().iter());
+        self.watch.end(self.now());
     }
 
     /// Ends the fetch sessions at the brokers, when the application waits for nothing any more. The requests go to the links,

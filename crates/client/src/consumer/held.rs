@@ -16,6 +16,7 @@ use milena_core::Instant;
 use tokio::sync::Notify;
 
 use super::queue::{Queue, Queued};
+use super::stalls::Since;
 use crate::budget::Reservation;
 use crate::clock::Clock;
 use crate::metrics::ConsumedTopic;
@@ -67,6 +68,10 @@ struct List {
 /// A batch that the application holds.
 pub(super) struct Entry {
     pub(super) since: Instant,
+    /// Its first offset.
+    offset: i64,
+    /// Whether the application has finished it, although it keeps it.
+    is_down: bool,
     pub(super) kept: Kept,
 }
 
@@ -163,16 +168,23 @@ impl Held {
         self.list().entries.iter().flatten().for_each(see);
     }
 
+    /// The batch that the application has worked on for longest: that it holds and has not finished.
+    pub(super) fn oldest_in_work(&self) -> Option<Since> {
+        let list = self.list();
+        let in_work = list.entries.iter().flatten().filter(|entry| !entry.is_down);
+        in_work.map(|entry| Since { at: entry.since, offset: entry.offset }).min_by_key(|since| since.at)
+    }
+
     fn list(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Hold {
-    /// Lists a batch that leaves the queue. The caller holds the queue's lock.
-    pub(super) fn new(queue: &Arc<Queue>, claim: Claim) -> Self {
+    /// Lists a batch, which begins at `offset`, that leaves the queue. The caller holds the queue's lock.
+    pub(super) fn new(queue: &Arc<Queue>, claim: Claim, offset: i64) -> Self {
         let taken_at = queue.held.clock.now();
-        let entry = Entry { since: taken_at, kept: Kept::Part(claim) };
+        let entry = Entry { since: taken_at, offset, is_down: false, kept: Kept::Part(claim) };
         let mut list = queue.held.list();
         let index = list.free.pop().unwrap_or_else(|| {
             list.entries.push(None);
@@ -192,6 +204,9 @@ impl Hold {
     /// The application has finished the batch.
     pub(super) fn put_down(&self) {
         if !self.is_down.swap(true, Ordering::Relaxed) {
+            if let Some(entry) = &mut self.queue.held.list().entries[self.index] {
+                entry.is_down = true;
+            }
             self.queue.put_down();
         }
     }
@@ -229,7 +244,9 @@ impl Drop for Hold {
         drop(list);
         // Outside the lock, because freeing memory wakes tasks.
         drop(entry);
-        self.put_down();
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            self.queue.put_down();
+        }
         let held = &self.queue.held;
         if let Some(counted) = held.counted.as_ref().filter(|_| self.is_given.load(Ordering::Relaxed)) {
             counted.note_dropped(held.clock.now() - self.taken_at);

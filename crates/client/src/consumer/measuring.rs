@@ -1,39 +1,57 @@
 //! What is known of a consumer anyway, for snapshots of metrics: nothing is counted for it while batches come and go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use milena_core::Instant;
 
 use super::memory::TopicMemory;
 use super::queue::Queue;
 use super::shared::Shared;
-use super::stalls::{Look, Stalls};
+use super::stalls::{Change, Look, OnStall, PartitionStall, Stalls};
 use crate::metrics::{Collect, Sheet, families};
 
 impl Shared {
-    /// Since when each partition's first batch waits.
+    /// How each partition stands.
     fn looks(&self) -> Vec<Look> {
         let queues: Vec<_> = self.assigned().queues.values().cloned().collect();
         let look = |queue: &Arc<Queue>| Look {
             topic: Arc::clone(&queue.topic),
             partition: queue.partition,
-            waiting_since: queue.inner().waiting_since().filter(|_| !queue.gate.is_paused()),
+            waiting: queue.inner().waiting().filter(|_| !queue.gate.is_paused()),
+            in_work: queue.held.oldest_in_work(),
         };
         queues.iter().map(look).collect()
     }
 
-    /// Counts and logs the partitions that have become stalled since the last call.
-    pub(super) fn tell_stalls(&self, stalls: &mut Stalls, now: Instant) {
-        let Some(metrics) = &self.client.0.metrics else { return };
-        for Look { topic, partition, waiting_since } in stalls.look(self.looks(), now) {
-            metrics.consuming.note_stall(&topic);
-            let seconds = waiting_since.map_or(0, |since| (now - since).as_secs());
-            tracing::warn!(
-                target: "milena",
-                "partition {partition} of topic {topic:?} is stalled: a fetched batch of it has waited for {seconds} s, and the \
-                 application takes none"
-            );
+    /// Counts and logs the partitions that have become stalled since the last call, and tells the program.
+    pub(super) fn tell_stalls(&self, stalls: &mut Stalls, on_stall: Option<&OnStall>, now: Instant) {
+        let metrics = self.client.0.metrics.as_ref();
+        let unix = Duration::from_millis(self.client.0.clock.unix_ms().unsigned_abs());
+        let (begun, changes) = stalls.look(&self.looks(), now, unix);
+        if let Some(metrics) = metrics {
+            begun.iter().for_each(|topic| metrics.consuming.note_stall(topic));
         }
+        for change in changes {
+            let stall = self.stall(change, now);
+            if !stall.has_ended {
+                tracing::warn!(target: "milena", "{stall}");
+            }
+            if let Some(on_stall) = on_stall {
+                on_stall.tell(&stall);
+            }
+        }
+    }
+
+    /// What is known of a partition whose stall begins or ends.
+    fn stall(&self, change: Change, now: Instant) -> PartitionStall {
+        let key = (Arc::clone(&change.topic), change.partition);
+        let queue = self.assigned().queues.get(&key).cloned();
+        let (position, (buffered_bytes, _), buffered_records) = queue.map_or((None, (0, 0), 0), |queue| {
+            let inner = queue.inner();
+            (inner.position, inner.buffered(), inner.buffered_records())
+        });
+        PartitionStall { position, buffered_bytes, buffered_records, ..change.without_place(now) }
     }
 }
 
@@ -54,7 +72,7 @@ impl Collect for Shared {
             sheet.gauge(&families::CONSUMER_LAG_RECORDS, &labels, records as f64);
             sheet.gauge(&families::CONSUMER_LAG_SECONDS, &labels, age_ms as f64 / 1000.0);
         }
-        let stalled = self.looks().iter().filter(|look| look.is_stalled(now)).count();
+        let stalled = self.looks().iter().filter(|look| look.is_waiting(self.stall_after, now)).count();
         sheet.gauge(&families::CONSUMER_STALLED_PARTITIONS, &[], stalled as f64);
         let flow = self.flow();
         for (scope, stops) in [("partition", flow.partitions), ("all", flow.all)] {

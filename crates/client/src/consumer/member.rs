@@ -13,6 +13,7 @@ use super::group::Setup;
 use super::handle::{ConsumerHandle, ToAssign, owned};
 use super::hooks::{Hook, Hooks};
 use super::naming::Pattern;
+use super::stalls::{OnStall, PartitionStall};
 use super::{Consumer, Reset, consumer};
 use crate::settings::{ConsumerSettings, GroupSettings, Isolation, Settings};
 use crate::{Client, Error};
@@ -29,6 +30,7 @@ pub struct GroupConsumerBuilder {
     pattern: Option<String>,
     is_at_most_once: bool,
     hooks: Hooks,
+    on_stall: Option<OnStall>,
     /// The settings that were given, of those that only one protocol has.
     named: Vec<&'static str>,
     /// The partitions to read outside of the group.
@@ -71,6 +73,7 @@ impl Client {
             pattern: None,
             is_at_most_once: false,
             hooks: Hooks::default(),
+            on_stall: None,
             named: Vec::new(),
             assigned: None,
             of_member: Vec::new(),
@@ -376,6 +379,14 @@ impl GroupConsumerBuilder {
         self
     }
 
+    /// Calls `tell` when a partition has stood still for longer than [`stall_after`](ConsumerSettings::stall_after) (default 60 s),
+    /// and once more when it does so no more, or is given up; see [`ConsumerBuilder::on_stall`](crate::ConsumerBuilder::on_stall).
+    /// A pipeline tells more of its own: single records that are in work for long.
+    pub fn on_stall(mut self, tell: impl Fn(&PartitionStall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(OnStall::new(tell));
+        self
+    }
+
     /// Changes any other setting of reading.
     pub fn settings(mut self, change: impl FnOnce(&mut ConsumerSettings)) -> Self {
         change(&mut self.settings);
@@ -398,7 +409,7 @@ impl GroupConsumerBuilder {
     /// If the future is dropped, no consumer was started.
     pub async fn build(self) -> Result<Consumer, Error> {
         let Self { client, group, settings, of_group, topics, pattern, is_at_most_once, hooks, .. } = self;
-        let Self { named, assigned, of_member, .. } = self;
+        let Self { named, assigned, of_member, on_stall, .. } = self;
         let settings = client.0.settings.with_member(settings, of_group, &named)?;
         let doing = if assigned.is_some() { "reading with the offsets of" } else { "joining" };
         let wrong = |why: &str| Err(Error::caller(format!("{doing} group {group:?}"), why));
@@ -455,7 +466,8 @@ impl GroupConsumerBuilder {
         let subscribed = Subscribed { topics, pattern };
         let setup = Setup { membership, commits, reset: reset.position(), hooks, subscribed };
         let runtime = client.0.runtime.clone();
-        let (consumer, driver) = consumer(client, &settings.consumer, Some(reset), false, Some(setup));
+        let (consumer, driver) =
+            consumer(client, &settings.consumer, Some(reset), false, Some(setup), on_stall);
         // As without a group, everything is assigned before the first fetch.
         if let Some(assigned) = assigned {
             consumer.shared.assign_all(assigned).await?;

@@ -12,7 +12,7 @@ use milena_core::Instant;
 use super::held::{Entry, Kept};
 use super::queue::Queue;
 use super::shared::Shared;
-use super::stalls::Stalls;
+use super::stalls::{OnStall, Stalls};
 
 /// What a consumer's batches take of the client's memory, at one moment. See [`Consumer::memory`](crate::Consumer::memory).
 ///
@@ -148,29 +148,43 @@ impl Shared {
     }
 }
 
-/// Warns of batches that the application holds for long: once, and again only when all of them had been dropped.
+/// Warns of batches that the application holds for long: once, and again only when all of them had been dropped. And looks for
+/// partitions that stand still, if someone wants to know.
 pub(super) struct Watch {
     next_at: Instant,
     has_warned: bool,
-    stalls: Stalls,
+    /// None if there are neither metrics nor a callback.
+    stalls: Option<Stalls>,
+    on_stall: Option<OnStall>,
 }
 
 impl Watch {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { next_at: now + WATCH_INTERVAL, has_warned: false, stalls: Stalls::default() }
+    pub(super) fn new(shared: &Shared, on_stall: Option<OnStall>) -> Self {
+        let now = shared.client.0.clock.now();
+        let is_wanted = on_stall.is_some() || shared.client.0.metrics.is_some();
+        let stalls = is_wanted.then(|| Stalls::new(shared.stall_after, now));
+        Self { next_at: now + WATCH_INTERVAL, has_warned: false, stalls, on_stall }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub(super) fn poll_timeout(&self) -> Instant {
-        self.next_at
+        self.stalls.as_ref().map_or(self.next_at, |stalls| stalls.poll_timeout().min(self.next_at))
+    }
+
+    /// Nothing is read any more: stalls end.
+    pub(super) fn end(&mut self, now: Instant) {
+        let (Some(stalls), Some(on_stall)) = (&mut self.stalls, &self.on_stall) else { return };
+        stalls.end().into_iter().for_each(|change| on_stall.tell(&change.without_place(now)));
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, shared: &Shared) {
+        if let Some(stalls) = self.stalls.as_mut().filter(|stalls| stalls.poll_timeout() <= now) {
+            shared.tell_stalls(stalls, self.on_stall.as_ref(), now);
+        }
         if now < self.next_at {
             return;
         }
         self.next_at = now + WATCH_INTERVAL;
-        shared.tell_stalls(&mut self.stalls, now);
         let mut seen = BTreeSet::new();
         let (mut count, mut bytes) = (0, 0);
         let mut oldest: Option<(Instant, Arc<Queue>)> = None;

@@ -52,11 +52,14 @@ use self::group::{Group, Setup};
 pub use self::handle::ConsumerHandle;
 use self::handle::{ToAssign, owned};
 pub use self::member::GroupConsumerBuilder;
+use self::memory::Watch;
 pub use self::memory::{ConsumerMemory, TopicMemory};
 pub use self::partition::PartitionConsumer;
 use self::queue::Next;
 pub use self::share::{RecordCursor, SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
+use self::stalls::OnStall;
+pub use self::stalls::{PartitionStall, StallCause};
 use self::stream::{Look, Waiting};
 pub(crate) use self::transaction::{InTransaction, Taken};
 use crate::metrics::Collect;
@@ -128,6 +131,7 @@ pub struct ConsumerBuilder {
     topics: Vec<String>,
     from: Position,
     is_until_end: bool,
+    on_stall: Option<OnStall>,
 }
 
 impl Client {
@@ -376,7 +380,8 @@ impl ConsumerBuilder {
     fn new(client: Client) -> Self {
         let settings = client.0.settings.consumer.clone();
         let (assignments, topics) = (Vec::new(), Vec::new());
-        Self { client, settings, assignments, topics, from: Position::Earliest, is_until_end: false }
+        let from = Position::Earliest;
+        Self { client, settings, assignments, topics, from, is_until_end: false, on_stall: None }
     }
 
     /// Adds partitions to be read from `position`.
@@ -459,6 +464,18 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Calls `tell` when a partition has stood still for longer than [`stall_after`](ConsumerSettings::stall_after) (default 60 s),
+    /// and once more when it does so no more. See [`PartitionStall`] for an example.
+    ///
+    /// A partition stands still if the application does not take a batch of it that was fetched, and has not paused it, or if the
+    /// application neither drops a batch that it has taken nor marks it as [done](Consumer::done). It is told within a sixth of that
+    /// time, and at the latest 10 s late. `tell` runs on the consumer's own task: while it runs nothing is fetched, so it must not
+    /// block. A panic in it is caught and logged. A second call replaces the first one.
+    pub fn on_stall(mut self, tell: impl Fn(&PartitionStall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(OnStall::new(tell));
+        self
+    }
+
     /// Changes any other setting.
     pub fn settings(mut self, change: impl FnOnce(&mut ConsumerSettings)) -> Self {
         change(&mut self.settings);
@@ -474,7 +491,7 @@ impl ConsumerBuilder {
     /// # Cancel safety
     /// If the future is dropped, no consumer was started.
     pub async fn build(self) -> Result<Consumer, Error> {
-        let Self { client, settings, assignments, topics, from, is_until_end } = self;
+        let Self { client, settings, assignments, topics, from, is_until_end, on_stall } = self;
         let settings = client.0.settings.with_consumer(settings)?.consumer;
         if let Some(group) = client.group_id() {
             tracing::warn!(
@@ -483,7 +500,7 @@ impl ConsumerBuilder {
             );
         }
         let runtime = client.0.runtime.clone();
-        let (consumer, driver) = consumer(client, &settings, settings.reset, is_until_end, None);
+        let (consumer, driver) = consumer(client, &settings, settings.reset, is_until_end, None, on_stall);
         consumer.shared.assign_all(assignments).await?;
         consumer.shared.assign_topics(topics, from).await?;
         // Not before everything is assigned: the first fetch would be a long poll for the first partition alone, and
@@ -500,6 +517,7 @@ fn consumer(
     reset: Option<Reset>,
     is_until_end: bool,
     member: Option<Setup>,
+    on_stall: Option<OnStall>,
 ) -> (Consumer, Driver) {
     let of_client = &client.0.settings.client;
     let watermarks = |bytes: Option<usize>, records: Option<usize>| {
@@ -534,7 +552,8 @@ fn consumer(
     let group = group.map(|(setup, standing)| Box::new(Group::new(&client, &shared, standing, setup)));
     let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
     let weak = Arc::downgrade(&shared);
-    let driver = Driver::new(client, source, commands, ready, weak, group);
+    let watch = Watch::new(&shared, on_stall);
+    let driver = Driver::new(client, source, commands, ready, weak, group, watch);
     let opener = Opener::new(Arc::clone(&shared));
     (Consumer { opener, shared, waiting: Waiting::default() }, driver)
 }

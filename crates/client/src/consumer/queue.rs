@@ -24,6 +24,7 @@ use super::batch::{Opened, begin_of};
 use super::commands::{Command, Commands};
 use super::gate::{Gate, Park};
 use super::held::{Claim, Held, Hold, Memory};
+use super::stalls::Since;
 use crate::Error;
 use crate::clock::Clock;
 
@@ -244,9 +245,22 @@ impl Inner {
     }
 
     /// Since when the batch in front waits to be taken: since it came, or since the one before it was taken.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
-        let arrived = self.batches.front()?.claim.memory().arrived();
-        Some(self.last_taken.map_or(arrived, |(taken, _)| taken.max(arrived)))
+    pub(super) fn waiting(&self) -> Option<Since> {
+        let front = self.batches.front()?;
+        let arrived = front.claim.memory().arrived();
+        let at = self.last_taken.map_or(arrived, |(taken, _)| taken.max(arrived));
+        Some(Since { at, offset: front.fetched.first_offset() })
+    }
+
+    /// The number of records that are here, by the headers of their batches.
+    pub(super) fn buffered_records(&self) -> usize {
+        let records = |batch: &Queued| {
+            let (header, fetched) = (batch.fetched.header(), &batch.fetched);
+            // Of a batch that is taken in parts, what is left by its offsets.
+            let left = usize::try_from(fetched.end_offset() - fetched.first_offset()).unwrap_or(0);
+            if header.magic == 2 { left.min(header.record_count as usize) } else { left }
+        };
+        self.batches.iter().map(records).sum()
     }
 
     /// The memory of the batches that are here, in bytes, and their number.
@@ -815,7 +829,7 @@ impl Ready {
                 // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
                 // popped and before the position is set would be lost, and the position would stay before it for ever.
                 inner.position = Some(end.unwrap_or_else(|| queued.fetched.next_offset()));
-                let hold = Hold::new(queue, queued.claim.clone());
+                let hold = Hold::new(queue, queued.claim.clone(), queued.fetched.first_offset());
                 inner.last_taken = Some((hold.taken_at, queued.fetched.header().max_timestamp));
                 Next::Batch(hold, inner.epoch, queued, end)
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use milena_core::Instant;
 use milena_core::group::commits::StoredOffset;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) is_read_committed: bool,
     /// The most records that are handed out at a time.
     records_max: i64,
+    /// A partition is stalled that stands still for longer than this.
+    pub(super) stall_after: Duration,
     /// Whether partitions are read up to where they ended when they were assigned.
     pub(super) is_until_end: bool,
     /// None for a consumer that reads by position.
@@ -66,6 +69,7 @@ impl Shared {
         let commands = Arc::<Commands>::default();
         Self {
             client,
+            stall_after: settings.stall_after,
             ready: Arc::new(Ready::new(Arc::clone(&commands))),
             commands,
             check_crcs: settings.check_crcs,

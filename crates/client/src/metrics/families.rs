@@ -122,7 +122,7 @@ families! {
         .labelled(&["topic", "partition"], 0)
         .joined(Joined::Most);
     /// Partitions whose batches nobody takes.
-    CONSUMER_STALLED_PARTITIONS = Family::gauge("milena_consumer_stalled_partitions", "Partitions with a fetched batch that the application has not taken for 60 s, and that are not paused.");
+    CONSUMER_STALLED_PARTITIONS = Family::gauge("milena_consumer_stalled_partitions", "Partitions with a fetched batch that the application has not taken for 60 s (stall_after), and that are not paused.");
     /// Times that a partition became stalled.
     CONSUMER_STALLS = Family::counter("milena_consumer_stalls_total", "Times that a partition became stalled.")
         .labelled(&["topic"], 0);

@@ -398,6 +398,10 @@ settings! {
         /// The most records that one call returns, counted by their offsets: a larger batch is returned in parts, which
         /// share its memory. `None` is no limit. It costs one more pass over the records of a batch that is parted.
         delivery_records_max: Option<usize> = (None), Optional(BUFFER_RECORDS), ["max.poll.records"], [];
+        /// A partition is stalled if a batch of it that was fetched is not taken for longer than this, or if the application works
+        /// on a batch for longer than this: see [`on_stall`](crate::GroupConsumerBuilder::on_stall) and
+        /// [`CONSUMER_STALLED_PARTITIONS`](crate::metrics::families::CONSUMER_STALLED_PARTITIONS).
+        stall_after: Duration = (60 s), SOME_TIME, [], [];
         /// Whether the checksum of each batch is verified.
         check_crcs: bool = (true), Flag, ["check.crcs"], [];
     }

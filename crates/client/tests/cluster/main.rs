@@ -28,6 +28,7 @@ mod remade;
 mod replicas;
 mod security;
 mod sessions;
+mod stalls;
 mod stops;
 mod transactional_ids;
 mod transactions;
