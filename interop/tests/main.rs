@@ -30,6 +30,7 @@ mod programs;
 mod rebalances;
 mod replicas;
 mod sasl;
+mod schemas;
 mod security_admin;
 mod soak;
 mod tls;

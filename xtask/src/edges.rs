@@ -28,7 +28,15 @@ const DRAWN: &[(&str, &[&str])] = &[
     ("xtask", &[]),
     (
         "milena-interop",
-        &["milena", "milena-broker", "milena-messages", "milena-pipeline", "milena-wire", "xtask"],
+        &[
+            "milena",
+            "milena-broker",
+            "milena-messages",
+            "milena-pipeline",
+            "milena-registry",
+            "milena-wire",
+            "xtask",
+        ],
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! The project's own commands, one module per first word. A library too, so that tests can call them.
 
+pub mod apicurio;
 pub mod bench;
 #[cfg(test)]
 mod cases;

@@ -19,6 +19,7 @@ use lexopt::{Arg, ValueExt as _};
 
 pub use cluster::Cluster;
 pub use dist::{Dist, NEWEST, missing_program};
+pub(crate) use node::tether;
 pub use tool::Tool;
 
 use state::State;
@@ -151,7 +152,7 @@ fn cluster_name(name: String) -> anyhow::Result<String> {
     Ok(name)
 }
 
-fn home() -> PathBuf {
+pub(crate) fn home() -> PathBuf {
     crate::root().join(".kafka")
 }
 

@@ -271,7 +271,7 @@ fn format(dist: &Dist, config: &Path) -> anyhow::Result<()> {
 }
 
 /// The folder with `Tether.class`, compiled when it is not there yet.
-fn tether() -> anyhow::Result<PathBuf> {
+pub(crate) fn tether() -> anyhow::Result<PathBuf> {
     let dir = super::home().join(format!("tether-{TETHER_REVISION}"));
     if !dir.join("Tether.class").exists() {
         // Compiled elsewhere and renamed, so that another test program does not read half a class.

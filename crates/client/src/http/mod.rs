@@ -58,6 +58,8 @@ pub use self::url::Url;
 use crate::clock::Clock;
 use crate::connect::{Connect as _, Connector, Transport};
 use crate::runtime::Executor;
+#[doc(hidden)]
+pub use crate::sasl::Tokens;
 use crate::tls::{Material, TlsConnector};
 use crate::{Address, ConnectError, Proxy, Secret, Tcp, Tls};
 
@@ -212,6 +214,16 @@ impl Request {
         Self { method: hyper::Method::POST, url, headers, body: Some(body.into()) }
     }
 
+    /// A PUT request with this body.
+    pub fn put_body(url: Url, content_type: &'static str, body: impl Into<Secret>) -> Self {
+        Self { method: hyper::Method::PUT, ..Self::post(url, content_type, body) }
+    }
+
+    /// A DELETE request.
+    pub fn delete(url: Url) -> Self {
+        Self { method: hyper::Method::DELETE, ..Self::get(url) }
+    }
+
     /// The same with a header. The name is lower-case; the value is not printed.
     pub fn header(mut self, name: &'static str, value: impl Into<Secret>) -> Self {
         self.headers.push((name, value.into()));
@@ -250,8 +262,9 @@ fn without_secrets(address: &str) -> String {
     format!("{scheme}//{host}{path}")
 }
 
-/// What a server said, without control characters, and cut to a length: for errors.
-pub(crate) fn cleaned(text: &str, characters_max: usize) -> String {
+/// What a server said, without control characters, and cut to a length: for errors. It is public for Milena's other crates.
+#[doc(hidden)]
+pub fn cleaned(text: &str, characters_max: usize) -> String {
     let is_hidden = |character: char| {
         // Also what turns the direction of text, or is not seen.
         character.is_control()

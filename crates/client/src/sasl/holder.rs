@@ -132,7 +132,7 @@ impl Holder {
         Ok(Fresh { nonce: self.nonces.next()?, unix_seconds: self.clock.unix_ms() / 1000 })
     }
 
-    async fn credentials(&self, purpose: Use) -> Result<Arc<Credentials>, ConnectError> {
+    pub(super) async fn credentials(&self, purpose: Use) -> Result<Arc<Credentials>, ConnectError> {
         let credentials = match (&self.sasl.source, &self.wants) {
             (Source::Logins { scram, provider }, _) => {
                 let what = "the password";

@@ -9,6 +9,8 @@
 mod custom;
 mod holder;
 mod nonces;
+#[cfg(feature = "http")]
+mod tokens;
 mod unsecured;
 
 use std::fmt;
@@ -23,6 +25,8 @@ use self::custom::Brought;
 pub use self::custom::{SaslExchange, SaslMechanism, SaslStep};
 pub(crate) use self::holder::{Assistance, Assisting, Holder};
 pub(crate) use self::nonces::Nonces;
+#[cfg(feature = "http")]
+pub use self::tokens::Tokens;
 pub(crate) use self::unsecured::Unsecured;
 use crate::ConnectError;
 

@@ -1,0 +1,129 @@
+//! The client of registries with a real one, Apicurio's, through Confluent's API.
+
+use std::sync::OnceLock;
+
+use milena_interop::real;
+use milena_registry::framing::SchemaId;
+use milena_registry::{
+    CompatibilityLevel, Deletion, Reference, RegistryErrorKind, Schema, SchemaRegistry, SchemaType, Version,
+};
+use xtask::apicurio::Apicurio;
+
+const ORDER: &str =
+    r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"}]}"#;
+const ORDER_2: &str = concat!(
+    r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"},"#,
+    r#"{"name":"note","type":["null","string"],"default":null}]}"#
+);
+const ORDER_BROKEN: &str =
+    r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"string"}]}"#;
+
+/// The registry that all tests share: each has its own subjects.
+pub(crate) fn registry() -> Option<&'static Apicurio> {
+    static REGISTRY: OnceLock<Option<Apicurio>> = OnceLock::new();
+    let started = REGISTRY.get_or_init(|| {
+        if let Some(program) = xtask::kafka::missing_program() {
+            real::skip(&format!("Apicurio Registry cannot be started: {program} is not installed"));
+            return None;
+        }
+        Some(Apicurio::start().expect("Apicurio Registry starts"))
+    });
+    started.as_ref()
+}
+
+fn client() -> Option<SchemaRegistry> {
+    registry().map(|registry| SchemaRegistry::new(registry.url()).expect("an address"))
+}
+
+#[tokio::test]
+async fn schemas_are_registered_found_and_deleted_at_apicurio() {
+    let Some(client) = client() else { return };
+    let subject = "lifecycle/of orders-value";
+    let absent = client.latest(subject).await.expect_err("there is none");
+    assert!(absent.is_not_found() && absent.code() == Some(40401), "{absent:?}");
+    let absent = client.schema(SchemaId::Id(999_999)).await.expect_err("there is none");
+    assert!(absent.is_not_found() && absent.code() == Some(40403), "{absent:?}");
+
+    let (first, second) = (Schema::avro(ORDER), Schema::avro(ORDER_2));
+    let registered = client.register(subject, &first).await.expect("registered");
+    let again = client.register(subject, &first).await.expect("it is there");
+    assert_eq!(registered.id, again.id);
+    let newer = client.register(subject, &second).await.expect("registered");
+    assert_ne!(registered.id, newer.id);
+
+    let found = client.schema(SchemaId::Id(registered.id)).await.expect("a schema");
+    assert_eq!((found.kind(), found.text()), (&SchemaType::Avro, ORDER));
+    let latest = client.latest(subject).await.expect("a version");
+    assert_eq!((latest.id, latest.version, latest.subject.as_str()), (newer.id, 2, subject));
+    assert_eq!(client.version(subject, 1).await.expect("a version").id, registered.id);
+    assert_eq!(client.lookup(subject, &first).await.expect("a version").version, 1);
+    let unknown = client.lookup(subject, &Schema::avro(ORDER_BROKEN)).await.expect_err("it is not there");
+    assert!(unknown.is_not_found(), "{unknown:?}");
+    assert_eq!(client.versions(subject).await.expect("versions"), [1, 2]);
+    let of_id = client.versions_of_id(newer.id).await.expect("versions");
+    assert_eq!(of_id, [(subject.to_owned(), 2)]);
+    assert!(client.subjects("lifecycle", false).await.expect("subjects").contains(&subject.to_owned()));
+    let types = client.schema_types().await.expect("types");
+    assert!(types.contains(&"AVRO".to_owned()), "{types:?}");
+    assert!(!client.contexts().await.expect("contexts").is_empty());
+
+    let invalid = client.register(subject, &Schema::avro("{\"type\":")).await.expect_err("no schema");
+    assert_eq!((invalid.kind(), invalid.code()), (RegistryErrorKind::Invalid, Some(42201)), "{invalid:?}");
+
+    assert_eq!(client.delete_version(subject, 1, Deletion::Soft).await.expect("deleted"), 1);
+    let early =
+        client.delete_subject(subject, Deletion::Permanent).await.expect_err("it is not deleted softly");
+    assert_eq!(early.code(), Some(40405), "{early:?}");
+    client.delete_subject(subject, Deletion::Soft).await.expect("deleted");
+    client.delete_subject(subject, Deletion::Permanent).await.expect("deleted");
+    assert!(client.latest(subject).await.expect_err("it is gone").is_not_found());
+    client.schema(SchemaId::Id(registered.id)).await.expect("what is known stays known");
+}
+
+#[tokio::test]
+async fn changes_that_break_readers_are_refused_by_apicurio() {
+    let Some(client) = client() else { return };
+    let subject = "compatibility-value";
+    client.register(subject, &Schema::avro(ORDER)).await.expect("registered");
+    client.set_compatibility(Some(subject), CompatibilityLevel::Backward).await.expect("set");
+    assert_eq!(client.compatibility(Some(subject)).await.expect("a level"), CompatibilityLevel::Backward);
+    let check = async |schema: &str| {
+        let schema = Schema::avro(schema);
+        let latest =
+            client.check_compatibility(subject, Some(Version::Latest), &schema).await.expect("checked");
+        let all = client.check_compatibility(subject, None, &schema).await.expect("checked");
+        assert_eq!(latest.is_compatible, all.is_compatible);
+        all
+    };
+    assert!(check(ORDER_2).await.is_compatible);
+    let broken = check(ORDER_BROKEN).await;
+    assert!(!broken.is_compatible && !broken.messages.is_empty(), "{broken:?}");
+    let refused = client.register(subject, &Schema::avro(ORDER_BROKEN)).await.expect_err("refused");
+    assert!(refused.is_incompatible(), "{refused:?}");
+    client.reset_compatibility(subject).await.expect("reset");
+}
+
+#[tokio::test]
+async fn references_are_resolved_at_apicurio() {
+    let Some(client) = client() else { return };
+    let customer = r#"{"type":"record","name":"Customer","namespace":"shop","fields":[{"name":"name","type":"string"}]}"#;
+    client.register("references-customer", &Schema::avro(customer)).await.expect("registered");
+    let order = r#"{"type":"record","name":"Sale","namespace":"shop","fields":[{"name":"to","type":"shop.Customer"}]}"#;
+    let order = Schema::avro(order).reference(Reference::new("shop.Customer", "references-customer", 1));
+    let registered = client.register("references-order", &order).await.expect("registered");
+    let found = client.schema(SchemaId::Id(registered.id)).await.expect("a schema");
+    assert_eq!(found.references(), order.references());
+    let resolved = client.resolve(&found).await.expect("resolved");
+    assert_eq!(resolved.len(), 1);
+    assert_eq!((resolved[0].0.name.as_str(), resolved[0].1.text()), ("shop.Customer", customer));
+    assert_eq!(client.referenced_by("references-customer", 1).await.expect("ids").len(), 1);
+}
+
+#[tokio::test]
+async fn routes_that_apicurio_does_not_have_say_so() {
+    let Some(client) = client() else { return };
+    let error = client.mode(None).await.expect_err("it has no modes");
+    assert!(error.is_not_found() && error.code().is_none(), "{error:?}");
+    let none = client.associated_subject("-", "orders", milena_registry::framing::Part::Value).await;
+    assert_eq!(none.expect("it has no associations"), None);
+}
