@@ -1,7 +1,9 @@
 //! What is allocated for a record.
 
 use milena::Header;
-use milena_registry::framing::{self, Guid, Part};
+use milena_registry::framing::{self, Guid, Part, SchemaId};
+use milena_registry::{Avro, RecordDecoder, RegistrySerde, Schema, SchemaMemory, SchemaRegistry};
+use serde::Deserialize;
 
 #[test]
 fn reading_the_schema_of_a_record_allocates_nothing() {
@@ -17,6 +19,34 @@ fn reading_the_schema_of_a_record_allocates_nothing() {
             assert_eq!(framed.message().unwrap().0.iter().count(), 1);
             let framed = framing::read(Part::Value, &payload, headers).unwrap();
             assert_eq!(framed.message().unwrap().0.iter().count(), 3);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+#[derive(Deserialize)]
+struct Order<'a> {
+    id: i64,
+    item: &'a str,
+    #[serde(borrow)]
+    note: Option<&'a str>,
+}
+
+#[test]
+fn reading_a_value_with_a_schema_that_is_known_allocates_nothing() {
+    let schema = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"},{"name":"item","type":"string"},
+        {"name":"left_out","type":{"type":"array","items":"int"}},{"name":"note","type":["null","string"]}]}"#;
+    let registry = SchemaRegistry::offline();
+    registry.remember(SchemaId::Id(7), Schema::avro(schema));
+    let serde = RegistrySerde::new(&registry, Avro);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(serde.load(SchemaId::Id(7))).expect("it is known");
+    let payload = b"\0\0\0\0\x07\x0e\x06ink\x04\x02\x04\0\x02\x08soon";
+    let mut memory = SchemaMemory::default();
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            let order: Order<'_> = serde.decode(&mut memory, Part::Value, payload, [].into_iter()).unwrap();
+            assert_eq!((order.id, order.item, order.note), (7, "ink", Some("soon")));
         }
     });
     assert_eq!(counted.count_total, 0);

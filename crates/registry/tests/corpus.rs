@@ -5,6 +5,10 @@
 use std::fs;
 use std::path::Path;
 
+#[cfg(feature = "avro")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/avro.rs"]
+mod avro;
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
 #[path = "../../../fuzz/bodies/framing_apicurio.rs"]
 mod framing_apicurio;
@@ -58,6 +62,12 @@ fn replay(target: &str, run: fn(&[u8])) {
         println!("{input:?}");
         run(&input);
     }
+}
+
+#[cfg(feature = "avro")]
+#[test]
+fn avro_inputs() {
+    replay("avro", avro::run);
 }
 
 #[test]

@@ -198,6 +198,11 @@ impl<'a> Framed<'a> {
         self.schema
     }
 
+    /// Whether the body is compressed with zlib, which only Glue's serializers do.
+    pub fn is_compressed(&self) -> bool {
+        self.is_compressed
+    }
+
     /// What was encoded with the schema, if that is Avro or JSON: all that follows the schema's id. It may be
     /// [compressed](Self::decompressed) in Glue's framing.
     #[inline]

@@ -1,0 +1,9 @@
+//! Values as records: the serdes with the embedded broker and a registry that the tests control.
+
+#[allow(dead_code, reason = "shared with the tests of the registry's client")]
+#[path = "../registry/fake.rs"]
+mod fake;
+
+#[cfg(feature = "avro")]
+mod avro;
+mod memory;
