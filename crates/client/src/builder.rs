@@ -25,6 +25,7 @@ use crate::sasl::{Holder, Nonces, Sasl};
 use crate::settings::{ClientSettings, DnsLookup, Properties, Settings};
 #[cfg(feature = "tls")]
 use crate::tls::{Material, Tls, TlsConnector};
+use crate::trace::{Hooks, Tracing};
 use crate::{Address, Client, Error};
 
 /// Builds a client; see [`Client::builder`]. A clone connects another client with the same settings.
@@ -39,6 +40,7 @@ pub struct ClientBuilder {
     decompressed_pool: Pool,
     seed: Option<u64>,
     metrics: Option<Registry>,
+    trace: Option<Tracing>,
     mistake: Option<Error>,
 }
 
@@ -96,6 +98,7 @@ impl Client {
             decompressed_pool: Pool::default(),
             seed: None,
             metrics: None,
+            trace: None,
             mistake: None,
         }
     }
@@ -308,6 +311,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Tells `hooks` what producers and consumers do, for spans, and lets records carry a trace context in their headers: see
+    /// [`Hooks`] for an example, and the crate `milena-otel` for OpenTelemetry. Default: none, and no record costs anything for it.
+    pub fn trace(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.trace = Some(Tracing(hooks));
+        self
+    }
+
     /// Connects to the cluster, and starts the task that keeps the metadata fresh.
     ///
     /// # Errors
@@ -422,6 +432,7 @@ impl ClientBuilder {
             events,
             rng: Mutex::new(rng),
             metrics,
+            trace: self.trace,
             settings,
             #[cfg(feature = "tls")]
             tls,

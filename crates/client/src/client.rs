@@ -25,6 +25,7 @@ use crate::runtime::Executor;
 use crate::settings::Settings;
 #[cfg(feature = "tls")]
 use crate::tls::{Material, TlsState};
+use crate::trace::Tracing;
 
 /// A client of one Kafka cluster. Producers, consumers and admin calls come from it and share its metadata and its memory
 /// budgets. It is cheap to clone, and clones share everything.
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) rng: Mutex<Rng>,
     pub(crate) metrics: Option<Arc<Counting>>,
+    pub(crate) trace: Option<Tracing>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<Material>>,
 }

@@ -231,6 +231,12 @@ impl Error {
         self.code().map(ErrorCode::name)
     }
 
+    /// A word for what happened, as metrics and spans have it: the [name](Self::code_name) of Kafka's code, or in lower case what
+    /// happened on the client's side, such as `timed_out`. There are few of them.
+    pub fn label(&self) -> &'static str {
+        self.0.failure.label()
+    }
+
     /// The offset at which reading can go on after a record or batch that cannot be read; none for any other error.
     /// [`Consumer::skip`](crate::Consumer::skip) goes on there.
     pub fn next_offset(&self) -> Option<i64> {

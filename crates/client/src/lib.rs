@@ -81,6 +81,7 @@ mod settings;
 #[cfg(feature = "tls")]
 mod tls;
 mod topics;
+pub mod trace;
 
 pub use address::Address;
 pub use admin::{

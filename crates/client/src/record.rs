@@ -273,6 +273,14 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The same record with these headers.
+    pub(crate) fn with_headers<'b>(&'b self, headers: &'b [Header<'b>]) -> Record<'b> {
+        let [key, value] = [&self.key, &self.value].map(|payload| Payload(Bytes::Borrowed(payload.bytes())));
+        let Self { topic, timestamp_ms, partition, has_key, has_value, .. } = *self;
+        let headers = Headers::Slice(headers);
+        Record { topic, key, value, timestamp_ms, partition, has_key, has_value, headers }
+    }
+
     /// The headers, in order.
     #[inline]
     pub fn header_slice(&self) -> &[Header<'a>] {

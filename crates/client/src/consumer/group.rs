@@ -14,6 +14,7 @@
 mod committing;
 mod measuring;
 mod rebalancing;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
@@ -44,6 +45,7 @@ use milena_messages::sync_group::SyncGroupRequest;
 use milena_wire::Uuid;
 
 use self::rebalancing::Rebalancing;
+use self::telling::Committing;
 use super::commands::{FinishedBefore, GroupCommand, Reply, Stored, Subscribed};
 use super::driver::{Driver, Tag};
 use super::handle::ConsumerHandle;
@@ -121,6 +123,8 @@ pub(super) struct Group {
     /// None outside of the group: the application assigns.
     membership: Option<Membership>,
     commits: Commits,
+    /// The commit that is under way, if the client has hooks.
+    committing: Option<Committing>,
     commit_settings: CommitSettings,
     /// Where to begin in a partition of which the group has committed nothing. None: it cannot be read until it is sought.
     reset: Option<Position>,
@@ -257,6 +261,7 @@ impl Group {
             hooks,
             membership: membership.map(|settings| Membership::new(settings, client.rng())),
             commits: Commits::new(commit_settings.clone(), client.rng()),
+            committing: None,
             commit_settings,
             reset,
             coordinator: None,
@@ -617,7 +622,9 @@ impl Group {
             GroupTag::Leave(of) => (of.number, of.response(outcome).map(Response::Leave)),
             GroupTag::Consumer(of) => (of.number, of.response(outcome).map(Response::Consumer)),
             GroupTag::Commit(of) => {
-                return match of.response(outcome) {
+                let answer = of.response(outcome);
+                self.trace_committed(&answer, now);
+                return match answer {
                     Ok(response) => {
                         self.count_refused(&response);
                         self.commits.handle_committed(&response, now);
@@ -1005,6 +1012,7 @@ impl Group {
         while let Some(request) = self.commits.poll_request(now) {
             match request {
                 CommitRequest::Commit { broker, request, version_max, deadline } => {
+                    self.trace_commit(&request, now);
                     let request = Typed { request, version_max };
                     let to = self.address(broker);
                     driver.requests.send(

@@ -24,6 +24,7 @@ use super::standing::{Outlook, Standing};
 use crate::interest::Interest;
 use crate::metrics::ConsumedTopic;
 use crate::settings::{ConsumerSettings, Isolation};
+use crate::trace::{Received, Tracing, time_of_day};
 use crate::{Admin, Client, Error};
 
 /// Shared by a consumer and the partitions taken from it. Dropping the last of them drops this, which ends the driver.
@@ -542,7 +543,24 @@ impl Opener {
         if let Some(counted) = &batch.hold.queue.held.counted {
             self.count(counted, &batch, is_first.then_some(arrived));
         }
+        if let Some(trace) = &self.shared.client.0.trace {
+            self.trace(trace, &batch, arrived);
+        }
         Ok(Some(batch))
+    }
+
+    /// A batch that came at `arrived` is given to the application.
+    #[cold]
+    fn trace(&self, trace: &Tracing, batch: &Batch, arrived: Instant) {
+        let client = &self.shared.client.0;
+        let received = Received {
+            batch,
+            group: self.shared.standing.as_deref().map(|standing| &*standing.group),
+            client_id: &client.settings.client.client_id,
+            arrived: time_of_day(&client.clock, arrived),
+            taken: time_of_day(&client.clock, client.clock.now()),
+        };
+        trace.tell(|hooks| hooks.received(&received));
     }
 
     /// A batch is given to the application, or the first part of one that came at `arrived`, or a later part.

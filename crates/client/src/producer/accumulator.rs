@@ -14,6 +14,7 @@ use super::partitioner::Sticky;
 use super::profile::Profile;
 use crate::Record;
 use crate::budget::{Budget, Reservation};
+use crate::trace::Contexts;
 
 /// One partition's open batch, and the batches that were filled and that the driver has not taken yet.
 pub(super) struct Accumulator {
@@ -50,6 +51,8 @@ pub(super) struct OpenBatch {
     turn_bytes_max: usize,
     /// How many of its records were posted: they have no delivery.
     pub(super) posted: u32,
+    /// In which its records were created, if the client has hooks.
+    pub(super) contexts: Contexts,
 }
 
 /// Where batches get their memory.
@@ -249,6 +252,7 @@ impl Accumulator {
             bytes_max,
             turn_bytes_max: self.sticky.turn_bytes_max(self.partition),
             posted: 0,
+            contexts: Contexts::default(),
         })
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use milena_core::metadata::Snapshot;
 use milena_core::producer::{
     FlushId, Loss, Order, Outcome, Producer as Machine, RequestId, SealedBatch as _, Settled, Slot, Ticket,
-    Transmit,
+    Times, Transmit,
 };
 use milena_core::{BrokerId, Failure, Instant, throttle};
 use milena_messages::ApiKey;
@@ -44,6 +44,7 @@ use crate::connection::{Alarm, Reused, Typed};
 use crate::metrics::{Contents, Counting, ProducedTopic};
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
+use crate::trace::time_of_day;
 use crate::{Client, ConfigResource, Error};
 
 /// Failures of posted records, which have no delivery; [`flush`](super::Producer::flush) tells them.
@@ -601,20 +602,47 @@ impl Driver {
             }
         }
         let error = batch.promise.settle(outcome);
-        if !self.interceptors.is_empty() {
-            let (bytes, compressed_bytes) = batch.sizes();
-            let settled = SettledBatch {
-                topic: &accumulator.topic,
-                partition: accumulator.partition,
-                records: batch.record_count().cast_unsigned(),
-                bytes,
-                compressed_bytes,
-                result: error.as_ref().map_or(Ok(base_offset), Err),
-            };
-            tell_settled(&self.interceptors, &settled);
+        if !self.interceptors.is_empty() || self.client.0.trace.is_some() {
+            self.tell(accumulator, &batch, times, error.as_ref().map_or(Ok(base_offset), Err));
         }
         if let Some(error) = error.filter(|_| batch.posted > 0) {
             self.failures.note(batch.posted, error);
+        }
+    }
+}
+
+impl Driver {
+    /// Tells interceptors and hooks of a batch that is settled.
+    #[cold]
+    fn tell(
+        &self,
+        accumulator: &Accumulator,
+        batch: &Parcel,
+        times: Option<Times>,
+        result: Result<Option<i64>, &Error>,
+    ) {
+        let (Accumulator { topic, partition, .. }, snapshot) = (accumulator, self.client.snapshot());
+        let partitions = snapshot.topic(topic).map_or(&[][..], |topic| &topic.partitions);
+        let leader = partitions.iter().find(|known| known.index == *partition).and_then(|known| known.leader);
+        let leader = leader.and_then(|leader| snapshot.brokers.get(&leader));
+        let (clock, now) = (&self.client.0.clock, self.now());
+        let (bytes, compressed_bytes) = batch.sizes();
+        let settled = SettledBatch {
+            topic,
+            partition: *partition,
+            records: batch.record_count().cast_unsigned(),
+            bytes,
+            compressed_bytes,
+            result,
+            client_id: &self.client.0.settings.client.client_id,
+            broker: leader.map(|broker| (&*broker.host, broker.port)),
+            began: time_of_day(clock, times.and_then(|times| times.sent).unwrap_or(now)),
+            ended: time_of_day(clock, now),
+            contexts: batch.contexts.all(),
+        };
+        tell_settled(&self.interceptors, &settled);
+        if let Some(trace) = &self.client.0.trace {
+            trace.tell(|hooks| hooks.sent(&settled));
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use crate::trace::TraceContext;
 use crate::{Error, Record};
 
 /// Sees the batches of a producer when they are settled and, if it wants, each record when it is taken: see
@@ -73,6 +75,18 @@ pub struct SettledBatch<'a> {
     pub compressed_bytes: usize,
     /// The offset of its first record, which the broker may not tell, or why the batch was not written.
     pub result: Result<Option<i64>, &'a Error>,
+    /// The client's id ([`ClientBuilder::client_id`](crate::ClientBuilder::client_id)).
+    pub client_id: &'a str,
+    /// Host and port of the partition's leader, as far as it is known now.
+    pub broker: Option<(&'a str, u16)>,
+    /// When it was sent first. If it was not, when it was given up.
+    pub began: SystemTime,
+    /// When it was written or given up.
+    pub ended: SystemTime,
+    /// The [trace contexts](crate::trace) in which its records were created, each once and 128 at most. Those of the pieces of a batch
+    /// that was too large for its broker are those of the whole batch. Empty if the client has no
+    /// [hooks](crate::ClientBuilder::trace).
+    pub contexts: &'a [TraceContext],
 }
 
 /// Tells all interceptors of a batch.

@@ -18,6 +18,7 @@ mod driver;
 mod inbox;
 mod interceptor;
 mod many;
+mod observers;
 mod partitioner;
 mod profile;
 mod seal;
@@ -47,6 +48,7 @@ use self::driver::{Driver, Parts};
 use self::inbox::Event;
 pub use self::interceptor::{Interceptor, SettledBatch};
 pub use self::many::NotAllWritten;
+use self::observers::Observers;
 pub(crate) use self::partitioner::NAMED;
 use self::partitioner::Place;
 pub use self::partitioner::{ChoosePartition, Partitioner};
@@ -111,8 +113,8 @@ struct Shared {
     clock: Clock,
     parts: Parts,
     memory: Memory,
-    /// Those that want to see each record.
-    interceptors: Vec<Arc<dyn Interceptor>>,
+    /// None if nobody wants to see each record.
+    observers: Option<Box<Observers>>,
     enqueue_timeout: Duration,
 }
 
@@ -505,13 +507,14 @@ impl Producer {
         };
         // The topic may have got more partitions since its metadata was read.
         let Ok(accumulator) = topic.at(place) else { return Step::Wait(Wait::Topic, None) };
-        match accumulator.append(record, timestamp_ms, &self.0.memory, waited, take) {
-            Appended::Done(result) => {
-                for interceptor in &self.0.interceptors {
-                    interceptor.taken(record, accumulator.partition);
-                }
-                Step::Done(Ok(result))
+        let appended = match &self.0.observers {
+            None => accumulator.append(record, timestamp_ms, &self.0.memory, waited, take),
+            Some(observers) => {
+                observers.append(accumulator, record, timestamp_ms, &self.0.memory, waited, take)
             }
+        };
+        match appended {
+            Appended::Done(result) => Step::Done(Ok(result)),
             Appended::TooLarge(TooLarge { bytes, limit }) => Step::Done(Err(too_large(record, bytes, limit))),
             Appended::Closed => Step::Done(Err(closed(record))),
             Appended::Filled => Step::Wait(Wait::Turn, Some(place)),
@@ -582,7 +585,13 @@ impl Producer {
     ) -> Result<Reservation, Error> {
         let topic = self.0.parts.topics.get(record.topic);
         let partition = topic.zip(place).and_then(|(topic, place)| topic.at(place).ok());
-        let wanted = partition.map_or(Ok(0), |at| at.room_for(record, timestamp_ms, &self.0.memory));
+        let room_for = |record: &Record<'_>| {
+            partition.map_or(Ok(0), |at| at.room_for(record, timestamp_ms, &self.0.memory))
+        };
+        let wanted = match &self.0.observers {
+            None => room_for(record),
+            Some(observers) => observers.with_context(record, |record, _| room_for(record)),
+        };
         let wanted = wanted.map_err(|TooLarge { bytes, limit }| too_large(record, bytes, limit))?;
         let reserve = self.0.memory.budget.reserve(wanted);
         let client = &self.0.client.0;
@@ -852,8 +861,7 @@ impl ProducerBuilder {
         let is_transactional = transactional_id.is_some();
         let transacting = transactional_id
             .map(|id| Box::new(Transacting::new(&client, &parts.inbox, id, settings.transaction_timeout)));
-        let of_records = interceptors.iter().filter(|interceptor| interceptor.wants_records());
-        let of_records = of_records.cloned().collect();
+        let observers = Observers::of(&interceptors, client.0.trace.as_ref());
         let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed, transacting, interceptors);
         client.0.runtime.spawn(driver.run());
         let memory =
@@ -861,14 +869,7 @@ impl ProducerBuilder {
         // One deadline bounds all that a record waits for.
         let enqueue_timeout = settings.enqueue_timeout.min(settings.delivery_timeout);
         let clock = client.0.clock.clone();
-        Ok(Producer(Arc::new(Shared {
-            client,
-            clock,
-            parts,
-            memory,
-            interceptors: of_records,
-            enqueue_timeout,
-        })))
+        Ok(Producer(Arc::new(Shared { client, clock, parts, memory, observers, enqueue_timeout })))
     }
 }
 

@@ -22,12 +22,14 @@ use super::profile::Codec;
 use crate::budget::Reservation;
 use crate::clock::Clock;
 use crate::runtime::Executor;
+use crate::trace::Contexts;
 
 /// A sealed batch, the duty to settle it, and its memory.
 pub(super) struct Parcel {
     sealed: milena_wire::batch::SealedBatch,
     pub(super) promise: Promise,
     pub(super) posted: u32,
+    pub(super) contexts: Contexts,
     /// Held until the batch is settled.
     _reservation: Reservation,
 }
@@ -187,13 +189,14 @@ impl Sealer {
         let counts = builders.iter().map(BatchBuilder::record_count);
         let firsts: Vec<_> =
             counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
-        let Parcel { promise, posted, .. } = parcel;
+        let Parcel { promise, posted, contexts, .. } = parcel;
         let promises = promise.split(&firsts);
         let pieces = builders.into_iter().zip(promises).map(|(builder, promise)| Contents {
             reservation: budget.reserve_beyond(builder.memory_bytes()),
             // It is not known which of the records were posted. A flush may tell more failures than there are, but not
             // fewer.
             posted: posted.min(builder.record_count()),
+            contexts: contexts.clone(),
             builder,
             promise,
         });
@@ -271,17 +274,18 @@ struct Contents {
     promise: Promise,
     reservation: Reservation,
     posted: u32,
+    contexts: Contexts,
 }
 
 impl From<OpenBatch> for Contents {
     fn from(batch: OpenBatch) -> Self {
-        let OpenBatch { builder, promise, reservation, posted, .. } = batch;
-        Self { builder, promise, reservation, posted }
+        let OpenBatch { builder, promise, reservation, posted, contexts, .. } = batch;
+        Self { builder, promise, reservation, posted, contexts }
     }
 }
 
 fn pack(contents: Contents, codec: Codec) -> Parcel {
-    let Contents { builder, promise, mut reservation, posted } = contents;
+    let Contents { builder, promise, mut reservation, posted, contexts } = contents;
     let uncompressed = builder.bytes();
     let sealed = match codec.compression {
         Compression::None => builder.seal(),
@@ -292,7 +296,7 @@ fn pack(contents: Contents, codec: Codec) -> Parcel {
     if sealed.encoded_bytes() < uncompressed {
         reservation.resize(sealed.encoded_bytes().next_power_of_two());
     }
-    Parcel { sealed, promise, posted, _reservation: reservation }
+    Parcel { sealed, promise, posted, contexts, _reservation: reservation }
 }
 
 #[cfg(test)]

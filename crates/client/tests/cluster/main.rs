@@ -28,6 +28,7 @@ mod remade;
 mod replicas;
 mod security;
 mod sessions;
+mod spans;
 mod stalls;
 mod stops;
 mod transactional_ids;
