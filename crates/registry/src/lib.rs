@@ -47,6 +47,7 @@
 #[cfg(feature = "avro")]
 mod avro;
 mod client;
+pub mod compat;
 mod error;
 pub mod framing;
 mod serdes;
