@@ -18,6 +18,7 @@ const DRAWN: &[(&str, &[&str])] = &[
     ("milena-pipeline", &["milena"]),
     ("milena-registry", &["milena"]),
     ("milena-observe", &["milena"]),
+    ("milena-otel", &["milena"]),
     ("milena-mirror", &["milena"]),
     (
         "milena-cli",
@@ -46,6 +47,8 @@ const DRAWN_IN_TESTS: &[(&str, &[&str])] = &[
     ("milena-pipeline", &["milena-broker"]),
     ("milena-registry", &["milena-broker"]),
     ("milena-observe", &["milena-broker"]),
+    // A pipeline's trace goes from one end to the other.
+    ("milena-otel", &["milena-broker", "milena-pipeline"]),
     ("milena-mirror", &["milena-broker"]),
 ];
 
