@@ -50,6 +50,10 @@ mod client;
 pub mod compat;
 mod error;
 pub mod framing;
+#[cfg(feature = "json-schema")]
+mod json_schema;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod serdes;
 
 #[cfg(feature = "avro")]
@@ -59,6 +63,12 @@ pub use client::{
     RegisteredSchema, Schema, SchemaRegistry, SchemaRegistryBuilder, SchemaType, Version,
 };
 pub use error::{RegistryError, RegistryErrorKind};
+#[cfg(feature = "json-schema")]
+pub use json_schema::{JsonSchema, JsonSchemaValidator};
+#[cfg(feature = "protobuf")]
+pub use prost_reflect::{DynamicMessage, ReflectMessage};
+#[cfg(feature = "protobuf")]
+pub use protobuf::{DynamicProtobuf, Protobuf, ProtobufSchema};
 pub use serdes::{
     Decode, DecodeError, Encode, Format, Json, Raw, RecordDecoder, RecordEncoder, RegistrySerde,
     SchemaMemory, SchemaWriter, SerdeError, SerdeErrorKind, SubjectName, TypedBatch, TypedError,

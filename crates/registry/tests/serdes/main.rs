@@ -6,4 +6,9 @@ mod fake;
 
 #[cfg(feature = "avro")]
 mod avro;
+#[cfg(feature = "json-schema")]
+mod json_schema;
+#[allow(dead_code, reason = "not every format's tests use all of it")]
 mod memory;
+#[cfg(feature = "protobuf")]
+mod protobuf;
