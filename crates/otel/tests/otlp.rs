@@ -7,12 +7,20 @@ use std::time::{Duration, SystemTime};
 use milena::metrics::{Family, OTHER, Registry, Unit};
 use milena::{Client, Record};
 use milena_broker::Broker;
-use milena_otel::otlp::{Push, encode};
+use milena_otel::otlp::{Exporter, Push, encode};
+use opentelemetry::trace::{
+    Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+    TraceState, Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Array, Context, Value};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
     HistogramDataPoint, Metric, NumberDataPoint, metric, number_data_point,
 };
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -235,4 +243,93 @@ async fn errors_and_topics_without_room_are_told_as_such() {
     assert!(Push::to("no address").is_err());
     let shown = format!("{:?}", Push::to(&address).expect("one").header("authorization", "s3cret"));
     assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+fn bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("an id")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_are_sent_as_they_are() {
+    let (address, mut requests) = collector(vec![200, 400]).await;
+    let exporter = Exporter::to(&address).expect("an address").header("authorization", "Bearer s3cret");
+    assert!(!format!("{exporter:?}").contains("s3cret"));
+    let resource = Resource::builder_empty().with_service_name("shop").build();
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+    let tracer = provider.tracer("of the test");
+    let parent = Context::new().with_span(tracer.start("parent"));
+    let state: TraceState = "a=1".parse().expect("valid");
+    let other = SpanContext::new(
+        TraceId::from_bytes([7; 16]),
+        SpanId::from_bytes([8; 8]),
+        TraceFlags::SAMPLED,
+        true,
+        state,
+    );
+    let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    let mut span = tracer
+        .span_builder("child")
+        .with_kind(SpanKind::Consumer)
+        .with_start_time(begin)
+        .with_links(vec![Link::with_context(other)])
+        .with_attributes([
+            opentelemetry::KeyValue::new("text", ""),
+            opentelemetry::KeyValue::new("number", -5),
+            opentelemetry::KeyValue::new("half", 0.5),
+            opentelemetry::KeyValue::new("flag", true),
+            opentelemetry::KeyValue::new("list", Value::Array(Array::I64(vec![1, 300]))),
+        ])
+        .start_with_context(&tracer, &parent);
+    span.add_event("met", vec![opentelemetry::KeyValue::new("who", "Ada")]);
+    span.set_status(Status::error("it is bad"));
+    span.end_with_timestamp(begin + Duration::from_secs(2));
+    let flushing = provider.clone();
+    tokio::task::spawn_blocking(move || flushing.force_flush()).await.expect("ends").expect("taken");
+
+    let (head, body) =
+        tokio::time::timeout(LIMIT, requests.recv()).await.expect("in time").expect("a request");
+    assert!(
+        head.starts_with("post /v1/traces http/1.1") && head.contains("authorization: bearer s3cret"),
+        "{head}"
+    );
+    let request = ExportTraceServiceRequest::decode(&*body).expect("a request of OTLP");
+    let [all] = &request.resource_spans[..] else { panic!("{request:?}") };
+    assert_eq!(attribute(&all.resource.as_ref().expect("one").attributes, "service.name"), "shop");
+    let [scope] = &all.scope_spans[..] else { panic!("{request:?}") };
+    assert_eq!(scope.scope.as_ref().expect("one").name, "of the test");
+    let [sent] = &scope.spans[..] else { panic!("{request:?}") };
+    let of_parent = parent.span();
+    let of_parent = of_parent.span_context();
+    assert_eq!(bytes::<16>(&sent.trace_id), of_parent.trace_id().to_bytes());
+    assert_eq!(bytes::<8>(&sent.parent_span_id), of_parent.span_id().to_bytes());
+    assert_eq!(bytes::<8>(&sent.span_id), span.span_context().span_id().to_bytes());
+    assert_eq!((&*sent.name, sent.kind), ("child", 5));
+    assert_eq!((sent.start_time_unix_nano, sent.end_time_unix_nano), (1_000_000_000_000, 1_002_000_000_000));
+    let [link] = &sent.links[..] else { panic!("{sent:?}") };
+    assert_eq!((bytes::<16>(&link.trace_id), bytes::<8>(&link.span_id)), ([7; 16], [8; 8]));
+    assert_eq!(link.trace_state, "a=1");
+    let [event] = &sent.events[..] else { panic!("{sent:?}") };
+    assert_eq!((&*event.name, attribute(&event.attributes, "who")), ("met", "Ada".into()));
+    let status = sent.status.as_ref().expect("one");
+    assert_eq!((&*status.message, status.code), ("it is bad", 2));
+    let values: Vec<_> =
+        sent.attributes.iter().map(|pair| pair.value.clone().and_then(|any| any.value)).collect();
+    assert_eq!(values[0], Some(any_value::Value::StringValue(String::new())));
+    assert_eq!(values[1], Some(any_value::Value::IntValue(-5)));
+    assert_eq!(values[2], Some(any_value::Value::DoubleValue(0.5)));
+    assert_eq!(values[3], Some(any_value::Value::BoolValue(true)));
+    let Some(any_value::Value::ArrayValue(list)) = &values[4] else { panic!("{values:?}") };
+    let numbers: Vec<_> = list.values.iter().map(|any| any.value.clone()).collect();
+    assert_eq!(numbers, [1, 300].map(|number| Some(any_value::Value::IntValue(number))));
+
+    // What the collector refuses is an error, which the SDK tells.
+    drop(parent);
+    let refused = tokio::task::spawn_blocking(move || provider.force_flush()).await.expect("ends");
+    let error = refused.expect_err("refused").to_string();
+    assert!(error.contains("answered 400"), "{error}");
+}
+
+#[test]
+fn outside_of_a_runtime_an_exporter_says_so() {
+    assert!(Exporter::to("http://localhost:4318").is_err());
 }

@@ -1,18 +1,27 @@
-//! Metrics over OTLP: what a registry counts, sent to a collector as protobuf over HTTP.
+//! OTLP: metrics and spans, sent to a collector as protobuf over HTTP, by the client's own HTTP and TLS.
 //!
 //! ```text
-//! Registry ─ snapshot ─▶ points (semantic.rs: names of the conventions; our families) ─▶ protobuf ─▶ POST /v1/metrics
+//! Registry ─ snapshot ─▶ Push ─▶ metrics.rs (families, and the names of the conventions) ─┬─▶ proto.rs ─▶ POST /v1/metrics
+//! SDK ─ spans that are over ─▶ Exporter ─▶ spans.rs ───────────────────────────────────────┘           POST /v1/traces
 //! ```
 
+mod collector;
+#[cfg(feature = "exporter")]
+mod exporter;
 mod metrics;
 mod proto;
 mod push;
+#[cfg(feature = "exporter")]
+mod spans;
 
 use std::time::SystemTime;
 
 use milena::metrics::Snapshot;
 
-pub use self::push::{Push, PushError, Pushing};
+pub use self::collector::OtlpError;
+#[cfg(feature = "exporter")]
+pub use self::exporter::Exporter;
+pub use self::push::{Push, Pushing};
 
 /// A snapshot as the protobuf message `ExportMetricsServiceRequest` of OTLP, for whoever sends it by other means. `resource` are
 /// attributes of the program, such as `service.name`. Counters and histograms count since `start`.

@@ -28,7 +28,7 @@ impl Message {
         self.0.push(field << 3 | wire);
     }
 
-    fn bytes(&mut self, field: u8, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, field: u8, bytes: &[u8]) {
         self.tag(field, BYTES);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);

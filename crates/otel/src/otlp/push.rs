@@ -1,16 +1,16 @@
 //! The task that sends metrics again and again.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use milena::Secret;
-use milena::http::{Http, HttpSettings, Request, Url};
+use milena::http::HttpSettings;
 use milena::metrics::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::collector::{Collector, OtlpError};
 use super::encode;
 
 /// Sends the metrics of a registry to an OpenTelemetry collector, over HTTP in protobuf.
@@ -29,11 +29,9 @@ use super::encode;
 /// ```
 #[must_use = "nothing is sent until it starts"]
 pub struct Push {
-    url: Url,
+    collector: Collector,
     every: Duration,
     resource: Vec<(String, String)>,
-    headers: Vec<(&'static str, Secret)>,
-    settings: HttpSettings,
 }
 
 /// Sends until it is [stopped](Self::stop) or dropped.
@@ -41,20 +39,8 @@ pub struct Push {
 #[derive(Debug)]
 pub struct Pushing {
     stop: watch::Sender<bool>,
-    task: Option<JoinHandle<Result<(), PushError>>>,
+    task: Option<JoinHandle<Result<(), OtlpError>>>,
 }
-
-/// Metrics were not sent, or the collector did not take them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushError(String);
-
-impl fmt::Display for PushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for PushError {}
 
 /// How often metrics are sent by default, as OpenTelemetry's SDKs do (`OTEL_METRIC_EXPORT_INTERVAL`).
 const EVERY: Duration = Duration::from_secs(60);
@@ -64,10 +50,9 @@ impl Push {
     ///
     /// # Errors
     /// When the address is none.
-    pub fn to(url: impl AsRef<str>) -> Result<Self, PushError> {
-        let url = url.as_ref().parse::<Url>().and_then(|url| url.joined("/v1/metrics")).map_err(PushError)?;
-        let settings = HttpSettings::default().http_to_loopback();
-        Ok(Self { url, every: EVERY, resource: Vec::new(), headers: Vec::new(), settings })
+    pub fn to(url: impl AsRef<str>) -> Result<Self, OtlpError> {
+        let collector = Collector::at(url.as_ref(), "/v1/metrics")?;
+        Ok(Self { collector, every: EVERY, resource: Vec::new() })
     }
 
     /// Sets how often metrics are sent. Default 60 s; less than 10 ms is taken as 10 ms.
@@ -84,14 +69,14 @@ impl Push {
 
     /// Adds a header, for example `authorization`. Its name is lower-case; its value is not printed.
     pub fn header(mut self, name: &'static str, value: impl Into<Secret>) -> Self {
-        self.headers.push((name, value.into()));
+        self.collector.header(name, value.into());
         self
     }
 
     /// How requests are made: whom to trust, proxies, time limits. Default: [`HttpSettings::default`] with [`http` to this
     /// machine](HttpSettings::http_to_loopback).
     pub fn settings(mut self, settings: HttpSettings) -> Self {
-        self.settings = settings;
+        self.collector.settings(settings);
         self
     }
 
@@ -107,8 +92,8 @@ impl Push {
         Pushing { stop, task }
     }
 
-    async fn run(self, registry: Registry, mut stopped: watch::Receiver<bool>) -> Result<(), PushError> {
-        let (http, start) = (Arc::new(Http::new(self.settings.clone())), SystemTime::now());
+    async fn run(self, registry: Registry, mut stopped: watch::Receiver<bool>) -> Result<(), OtlpError> {
+        let start = SystemTime::now();
         let mut ticks = tokio::time::interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await; // The first one is at once.
@@ -118,10 +103,10 @@ impl Push {
                 _ = ticks.tick() => {}
                 changed = stopped.changed() => {
                     // Dropped, it sends nothing more.
-                    return if changed.is_ok() { self.send(&http, &registry, start).await } else { Ok(()) };
+                    return if changed.is_ok() { self.send(&registry, start).await } else { Ok(()) };
                 }
             }
-            match self.send(&http, &registry, start).await {
+            match self.send(&registry, start).await {
                 Ok(()) => has_warned = false,
                 Err(error) if !std::mem::replace(&mut has_warned, true) => {
                     tracing::warn!(target: "milena", "metrics are not sent: {error}");
@@ -131,22 +116,10 @@ impl Push {
         }
     }
 
-    async fn send(&self, http: &Http, registry: &Registry, start: SystemTime) -> Result<(), PushError> {
+    async fn send(&self, registry: &Registry, start: SystemTime) -> Result<(), OtlpError> {
         let resource: Vec<_> = self.resource.iter().map(|(name, value)| (&**name, &**value)).collect();
         let body = encode(&registry.snapshot(), &resource, start, SystemTime::now());
-        let mut request = Request::post(self.url.clone(), "application/x-protobuf", body);
-        for (name, value) in &self.headers {
-            request = request.header(name, value.clone());
-        }
-        let response = http.send(&request).await.map_err(|error| PushError(error.to_string()))?;
-        match response.status() {
-            200..300 => Ok(()),
-            status => {
-                let said = String::from_utf8_lossy(response.body());
-                let said: String = said.chars().take(200).flat_map(char::escape_debug).collect();
-                Err(PushError(format!("{} answered {status}: {said}", self.url)))
-            }
-        }
+        self.collector.send(body).await
     }
 }
 
@@ -158,10 +131,10 @@ impl Pushing {
     ///
     /// # Cancel safety
     /// If the future is dropped, nothing more is sent, or once more.
-    pub async fn stop(mut self) -> Result<(), PushError> {
+    pub async fn stop(mut self) -> Result<(), OtlpError> {
         let _ = self.stop.send(true);
         match self.task.take() {
-            Some(task) => task.await.unwrap_or_else(|error| Err(PushError(error.to_string()))),
+            Some(task) => task.await.unwrap_or_else(|error| Err(OtlpError(error.to_string()))),
             None => Ok(()),
         }
     }
@@ -169,8 +142,11 @@ impl Pushing {
 
 impl fmt::Debug for Push {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, every, resource, .. } = self;
+        let Self { collector, every, resource } = self;
         let mut it = f.debug_struct("Push");
-        it.field("url", url).field("every", every).field("resource", resource).finish_non_exhaustive()
+        it.field("url", &collector.url)
+            .field("every", every)
+            .field("resource", resource)
+            .finish_non_exhaustive()
     }
 }
