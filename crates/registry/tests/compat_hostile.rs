@@ -89,3 +89,89 @@ fn a_default_that_never_ends_is_refused() {
         avro(r#"{"type":"record","name":"R","fields":[{"name":"f","type":"R","default":{}}]}"#).unwrap_err();
     assert!(error.to_string().contains("the default {} of field 'f' of 'R'"), "{error}");
 }
+
+fn json(text: &str) -> Result<Schema, SchemaError> {
+    Schema::parse(Format::Json, text, &[])
+}
+
+fn protobuf(text: &str) -> Result<Schema, SchemaError> {
+    Schema::parse(Format::Protobuf, text, &[])
+}
+
+#[test]
+fn json_that_is_nested_too_deeply_is_refused() {
+    let (open, close) = (r#"{"not":"#, "}");
+    json(&nested(open, close, "{}", 200)).unwrap();
+    let error = json(&nested(open, close, "{}", 100_000)).unwrap_err().to_string();
+    assert!(error.contains("nested deeper than"), "{error}");
+}
+
+#[test]
+fn protobuf_that_is_nested_too_deeply_is_refused() {
+    let syntax = "syntax = \"proto3\";";
+    let messages = |depth| format!("{syntax} {}", nested("message M { ", "}", "", depth));
+    protobuf(&messages(60)).unwrap();
+    let error = protobuf(&messages(50_000)).unwrap_err().to_string();
+    assert!(error.contains("nested deeper than"), "{error}");
+    let values = |depth| format!("{syntax} option (o) = {};", nested("{ a: ", "}", "1", depth));
+    protobuf(&values(60)).unwrap();
+    let error = protobuf(&values(50_000)).unwrap_err().to_string();
+    assert!(error.contains("nested deeper than"), "{error}");
+}
+
+/// Each of `count` definitions is one of all definitions.
+fn tangle(count: usize, last: &str) -> Schema {
+    let refs: Vec<String> = (0..count).map(|n| format!(r##"{{"$ref":"#/definitions/d{n}"}}"##)).collect();
+    let refs = refs.join(",");
+    let definitions: Vec<String> = (0..count)
+        .map(|n| {
+            let properties =
+                format!(r#"{{"k":{{"const":{n}}},"in":{{"oneOf":[{refs}]}},"v":{{"type":"{last}"}}}}"#);
+            format!(r#""d{n}":{{"type":"object","properties":{properties}}}"#)
+        })
+        .collect();
+    json(&format!(r##"{{"$ref":"#/definitions/d0","definitions":{{{}}}}}"##, definitions.join(","))).unwrap()
+}
+
+#[test]
+fn definitions_that_refer_to_all_others_are_compared_once_per_pair() {
+    check(Level::Full, &tangle(20, "integer"), &[tangle(20, "integer")]).unwrap();
+    check(Level::Backward, &tangle(20, "number"), &[tangle(20, "integer")]).unwrap();
+    check(Level::Backward, &tangle(20, "string"), &[tangle(20, "integer")]).unwrap_err();
+}
+
+#[test]
+fn references_that_refer_to_themselves_say_nothing() {
+    let ring = r##"{"$ref":"#/definitions/a","definitions":{"a":{"$ref":"#/definitions/b"},"b":{"$ref":"#/definitions/a"}}}"##;
+    let ring = || json(ring).unwrap();
+    check(Level::Full, &ring(), &[ring()]).unwrap();
+}
+
+#[test]
+fn names_that_would_grow_with_every_level_are_refused() {
+    let long = "n".repeat(600);
+    let error = avro(&format!(r#"{{"type":"fixed","name":"F","namespace":"{long}","size":1}}"#)).unwrap_err();
+    assert!(error.to_string().contains("more than 512 bytes"), "{error}");
+    let error = protobuf(&format!("syntax = \"proto3\"; package {long};")).unwrap_err();
+    assert!(error.to_string().contains("600 bytes"), "{error}");
+    let error = json(&format!(r#"{{"$ref":"{long}"}}"#)).unwrap_err();
+    assert!(error.to_string().contains("more than 512 bytes"), "{error}");
+}
+
+#[test]
+fn patterns_times_properties_are_bounded() {
+    let patterns: Vec<String> = (0..3_000).map(|n| format!(r#""(a{{1,9}}){{1,9}}{n}":{{}}"#)).collect();
+    let properties: Vec<String> = (0..3_000).map(|n| format!(r#""p{n}":{{"type":"string"}}"#)).collect();
+    let new = json(&format!(r#"{{"patternProperties":{{{}}}}}"#, patterns.join(","))).unwrap();
+    let old = json(&format!(r#"{{"properties":{{{}}}}}"#, properties.join(","))).unwrap();
+    let found = check(Level::Backward, &new, &[old]).unwrap_err();
+    assert_eq!(found[0].kind().name(), "TOO_COMPLEX");
+}
+
+#[test]
+fn another_format_is_incompatible() {
+    let found = check(Level::Full, &avro("\"int\"").unwrap(), &[json("{}").unwrap()]).unwrap_err();
+    assert_eq!(found[0].kind().name(), "SCHEMA_TYPE_CHANGED");
+    check(Level::None, &avro("\"int\"").unwrap(), &[json("{}").unwrap()]).unwrap();
+    check(Level::FullTransitive, &avro("\"int\"").unwrap(), &[]).unwrap();
+}

@@ -24,6 +24,7 @@
 //! ```
 
 mod avro;
+mod json;
 mod kind;
 mod pairs;
 mod proto;
@@ -54,6 +55,8 @@ pub enum Format {
     Avro,
     /// A `.proto` text, proto2 or proto3.
     Protobuf,
+    /// JSON Schema, draft-04 to 2020-12; draft-07 when `$schema` names none.
+    Json,
 }
 
 impl Format {
@@ -63,6 +66,7 @@ impl Format {
         match self {
             Format::Avro => "AVRO",
             Format::Protobuf => "PROTOBUF",
+            Format::Json => "JSON",
         }
     }
 }
@@ -77,7 +81,7 @@ impl FromStr for Format {
     type Err = SchemaError;
 
     fn from_str(name: &str) -> Result<Format, SchemaError> {
-        let known = [Format::Avro, Format::Protobuf];
+        let known = [Format::Avro, Format::Protobuf, Format::Json];
         let found = known.into_iter().find(|format| format.name() == name);
         found
             .ok_or_else(|| SchemaError(format!("unknown schema format '{name}'; use AVRO, PROTOBUF or JSON")))
@@ -191,6 +195,7 @@ pub struct Schema {
 enum Parsed {
     Avro(Box<avro::Avro>),
     Protobuf(Box<proto::Proto>),
+    Json(Box<json::JsonSchema>),
 }
 
 impl Schema {
@@ -226,12 +231,16 @@ impl Schema {
                 let texts: Vec<&str> = references.iter().map(|reference| reference.schema.as_str()).collect();
                 avro::Avro::parse(text, &texts).map(|avro| Parsed::Avro(Box::new(avro)))
             }
-            Format::Protobuf => {
+            Format::Protobuf | Format::Json => {
                 let texts: Vec<(&str, &str)> = references
                     .iter()
                     .map(|reference| (reference.name.as_str(), reference.schema.as_str()))
                     .collect();
-                proto::Proto::parse(text, &texts).map(|proto| Parsed::Protobuf(Box::new(proto)))
+                if format == Format::Protobuf {
+                    proto::Proto::parse(text, &texts).map(|proto| Parsed::Protobuf(Box::new(proto)))
+                } else {
+                    json::JsonSchema::parse(text, &texts).map(|json| Parsed::Json(Box::new(json)))
+                }
             }
         };
         let parsed = parsed.map_err(|error| invalid(format, &error))?;
@@ -244,6 +253,7 @@ impl Schema {
         match &self.parsed {
             Parsed::Avro(_) => Format::Avro,
             Parsed::Protobuf(_) => Format::Protobuf,
+            Parsed::Json(_) => Format::Json,
         }
     }
 
@@ -254,6 +264,7 @@ impl Schema {
         match &self.parsed {
             Parsed::Avro(avro) => avro.canonical(),
             Parsed::Protobuf(proto) => proto.canonical(),
+            Parsed::Json(json) => json.canonical(),
         }
     }
 
@@ -263,6 +274,7 @@ impl Schema {
         match &self.parsed {
             Parsed::Avro(avro) => avro.normalized(),
             Parsed::Protobuf(proto) => proto.normalized(),
+            Parsed::Json(json) => json.normalized(),
         }
     }
 }
@@ -378,6 +390,7 @@ fn reads(reader: &Schema, writer: &Schema) -> Vec<Finding> {
     match (&reader.parsed, &writer.parsed) {
         (Parsed::Avro(reader), Parsed::Avro(writer)) => avro::check(reader, writer),
         (Parsed::Protobuf(reader), Parsed::Protobuf(writer)) => proto::check(reader, writer),
+        (Parsed::Json(reader), Parsed::Json(writer)) => json::check(reader, writer),
         _ => {
             let detail = format!("{} does not read {}", reader.format(), writer.format());
             vec![Finding::new(Kind::FormatChanged, "/", detail)]

@@ -55,7 +55,6 @@ pub(super) enum Claim {
     /// The inner claim. The finding is for the case that it is false, in place of the inner ones.
     As(Box<Claim>, Finding),
     /// As many pairs of `left` with `right` as the smaller one has, no one twice; `edges` are the pairs that count.
-    #[expect(dead_code, reason = "JSON Schema's combinations need it")]
     Matching { left: usize, right: usize, edges: Vec<(usize, usize, Pair)>, otherwise: Finding },
 }
 
