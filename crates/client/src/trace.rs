@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use milena_core::Instant;
 
 use crate::clock::Clock;
-use crate::{Batch, Header, Record, RecordView, SettledBatch};
+use crate::{Batch, Client, Header, Record, RecordView, SettledBatch};
 
 /// Sees what a client's producers and consumers do, to make spans of it. See [`ClientBuilder::trace`](crate::ClientBuilder::trace).
 ///
@@ -79,7 +79,7 @@ pub trait Hooks: fmt::Debug + Send + Sync {
         let _ = batch;
     }
 
-    /// A group's commit was answered, or got no answer. Commits in transactions are not told.
+    /// A group's commit was answered, or got no answer. So is one of offsets that a transaction takes along.
     fn committed(&self, commit: &Commit<'_>) {
         let _ = commit;
     }
@@ -109,6 +109,8 @@ pub struct Commit<'a> {
     pub group: &'a str,
     /// The client's id.
     pub client_id: &'a str,
+    /// The transactional id, if a transaction takes the offsets along: they count once it is committed.
+    pub transactional_id: Option<&'a str>,
     /// The topics, partitions and offsets to commit.
     pub offsets: &'a [(Arc<str>, i32, i64)],
     /// When it was sent.
@@ -300,6 +302,32 @@ impl Contexts {
 
     pub(crate) fn all(&self) -> &[TraceContext] {
         &self.0
+    }
+}
+
+/// A commit that is under way.
+pub(crate) struct Committing {
+    pub(crate) group: Arc<str>,
+    pub(crate) transactional_id: Option<Arc<str>>,
+    pub(crate) offsets: Vec<(Arc<str>, i32, i64)>,
+    pub(crate) began: Instant,
+}
+
+impl Committing {
+    /// It was answered, or there will be no answer.
+    pub(crate) fn tell(self, client: &Client, error: Option<&str>, now: Instant) {
+        let Some(trace) = &client.0.trace else { return };
+        let clock = &client.0.clock;
+        let commit = Commit {
+            group: &self.group,
+            client_id: &client.0.settings.client.client_id,
+            transactional_id: self.transactional_id.as_deref(),
+            offsets: &self.offsets,
+            began: time_of_day(clock, self.began),
+            ended: time_of_day(clock, now),
+            error,
+        };
+        trace.tell(|hooks| hooks.committed(&commit));
     }
 }
 

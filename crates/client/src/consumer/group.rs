@@ -45,7 +45,6 @@ use milena_messages::sync_group::SyncGroupRequest;
 use milena_wire::Uuid;
 
 use self::rebalancing::Rebalancing;
-use self::telling::Committing;
 use super::commands::{FinishedBefore, GroupCommand, Reply, Stored, Subscribed};
 use super::driver::{Driver, Tag};
 use super::handle::ConsumerHandle;
@@ -61,6 +60,7 @@ use crate::interest::Interest;
 use crate::report::report;
 use crate::requests::{RequestKind, Role};
 use crate::runtime::Together;
+use crate::trace::Committing;
 use crate::{Address, Client, Error};
 
 /// A member's request, which its machine knows by this number.

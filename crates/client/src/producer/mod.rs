@@ -507,19 +507,12 @@ impl Producer {
         };
         // The topic may have got more partitions since its metadata was read.
         let Ok(accumulator) = topic.at(place) else { return Step::Wait(Wait::Topic, None) };
-        let appended = match &self.0.observers {
-            None => accumulator.append(record, timestamp_ms, &self.0.memory, waited, take),
-            Some(observers) => {
-                observers.append(accumulator, record, timestamp_ms, &self.0.memory, waited, take)
-            }
-        };
-        match appended {
-            Appended::Done(result) => Step::Done(Ok(result)),
-            Appended::TooLarge(TooLarge { bytes, limit }) => Step::Done(Err(too_large(record, bytes, limit))),
-            Appended::Closed => Step::Done(Err(closed(record))),
-            Appended::Filled => Step::Wait(Wait::Turn, Some(place)),
-            Appended::NoRoom => Step::Wait(Wait::Room, Some(place)),
+        if let Some(observers) = &self.0.observers {
+            let appended = observers.append(accumulator, record, timestamp_ms, &self.0.memory, waited, take);
+            return Step::after(appended, record, place);
         }
+        let appended = accumulator.append(record, timestamp_ms, &self.0.memory, waited, take);
+        Step::after(appended, record, place)
     }
 
     /// Appends the record, however often that needs waiting.
@@ -645,6 +638,20 @@ enum Step<T> {
     Done(Result<T, Error>),
     /// The place is where the record goes, if that is known.
     Wait(Wait, Option<Place>),
+}
+
+impl<T> Step<T> {
+    /// What comes of an append. It is here and not at the append, because records that someone observes take another way there.
+    #[inline]
+    fn after(appended: Appended<T>, record: &Record<'_>, place: Place) -> Self {
+        match appended {
+            Appended::Done(result) => Self::Done(Ok(result)),
+            Appended::TooLarge(TooLarge { bytes, limit }) => Self::Done(Err(too_large(record, bytes, limit))),
+            Appended::Closed => Self::Done(Err(closed(record))),
+            Appended::Filled => Self::Wait(Wait::Turn, Some(place)),
+            Appended::NoRoom => Self::Wait(Wait::Room, Some(place)),
+        }
+    }
 }
 
 /// What an append waits for.

@@ -24,6 +24,7 @@ use milena_core::transaction::{
     Ask, Event, Fate, Offsets, Request, Response, Settings, Ticket, Transaction as Machine, Version,
 };
 use milena_core::{Failure, Instant};
+use milena_messages::ErrorCode;
 use milena_messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use milena_messages::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use milena_messages::end_txn::EndTxnRequest;
@@ -40,6 +41,7 @@ use crate::coordinator::Coordinator;
 use crate::report::report;
 use crate::requests::{RequestKind, Role};
 use crate::runtime::Together;
+use crate::trace::Committing;
 use crate::{Client, Error};
 
 /// A request to a coordinator, which the machine knows by this number.
@@ -148,6 +150,8 @@ pub(super) struct Transacting {
     waiting: Vec<Waiting>,
     ending: Option<Ending>,
     offsets: BTreeMap<Ticket, Reply<()>>,
+    /// The offsets that are on their way, if the client has hooks.
+    committing: Option<Committing>,
     /// How the last transaction ended.
     last: Option<Fate>,
     /// When the driver ends although the last transaction has not ended: the producer was dropped.
@@ -210,6 +214,7 @@ impl Transacting {
             waiting: Vec::new(),
             ending: None,
             offsets: BTreeMap::new(),
+            committing: None,
             last: None,
             leave_by: None,
         }
@@ -301,6 +306,7 @@ impl Transacting {
         has_begun: bool,
         now: Instant,
     ) {
+        let are_offsets = matches!(tag, TransactionTag::Offsets(_));
         let (number, response) = match tag {
             TransactionTag::Identity(of) => (of.number, of.response(outcome).map(Response::Identity)),
             TransactionTag::Partitions(of) => (of.number, of.response(outcome).map(Response::Partitions)),
@@ -308,6 +314,18 @@ impl Transacting {
             TransactionTag::Offsets(of) => (of.number, of.response(outcome).map(Response::Offsets)),
             TransactionTag::End(of) => (of.number, of.response(outcome).map(Response::End)),
         };
+        if let Some(committing) = self.committing.take_if(|_| are_offsets) {
+            let error = match &response {
+                Err(failure) => Some(failure.label()),
+                Ok(Response::Offsets(response)) => {
+                    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+                    let mut codes = partitions.map(|partition| partition.error_code);
+                    codes.find(|code| *code != ErrorCode::NONE).map(ErrorCode::name)
+                }
+                Ok(_) => None,
+            };
+            committing.tell(&self.client, error, now);
+        }
         match response {
             Ok(response) => self.machine.handle_response(number, &response, now),
             Err(failure) => self.machine.handle_lost(number, &failure, has_begun, now),
@@ -497,11 +515,11 @@ impl Transacting {
             });
         }
         while let Some(ask) = self.machine.poll_request(now) {
-            self.ask(ask, driver);
+            self.ask(ask, driver, now);
         }
     }
 
-    fn ask(&self, ask: Ask, driver: &mut Driver) {
+    fn ask(&mut self, ask: Ask, driver: &mut Driver, now: Instant) {
         let Ask { number, broker, request, version_max, deadline } = ask;
         let known = self.coordinators.values().find(|coordinator| coordinator.broker == broker);
         let to = match known {
@@ -522,6 +540,9 @@ impl Transacting {
                 requests.send(role, to, ByVersion { make, version_max }, deadline, kind);
             }
             Request::Offsets(request) => {
+                if self.client.0.trace.is_some() {
+                    self.committing = Some(committing(&request, now));
+                }
                 let make = Box::new(move |version| offsets_at(&request, version));
                 let kind = Asking::<TxnOffsetCommitRequest> { number, request: PhantomData };
                 requests.send(role, to, ByVersion { make, version_max }, deadline, kind);
@@ -571,4 +592,17 @@ impl Transacting {
             None => Failure::TimedOut { peer: "the transaction coordinator".into(), after, sent: true },
         }
     }
+}
+
+/// What the client's hooks are told of offsets that a transaction takes along.
+#[cold]
+fn committing(request: &TxnOffsetCommitRequest, now: Instant) -> Committing {
+    let mut offsets = Vec::new();
+    for topic in &request.topics {
+        let name: Arc<str> = Arc::from(&*topic.name);
+        let of_topic = topic.partitions.iter();
+        offsets.extend(of_topic.map(|of| (Arc::clone(&name), of.partition_index, of.committed_offset)));
+    }
+    let (group, id) = (Arc::from(&*request.group_id), Arc::from(&*request.transactional_id));
+    Committing { group, transactional_id: Some(id), offsets, began: now }
 }

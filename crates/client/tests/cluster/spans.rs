@@ -70,9 +70,10 @@ impl Hooks for Told {
     }
 
     fn committed(&self, commit: &Commit<'_>) {
-        let Commit { group, client_id, offsets, error, .. } = commit;
+        let Commit { group, client_id, offsets, error, transactional_id, .. } = commit;
         assert!(commit.began <= commit.ended);
-        self.say(format!("committed {group} {client_id} {offsets:?} {error:?}"));
+        let within = transactional_id.map_or_else(String::new, |id| format!(" in {id}"));
+        self.say(format!("committed {group} {client_id} {offsets:?} {error:?}{within}"));
     }
 }
 
@@ -135,6 +136,30 @@ async fn batches_are_told_with_the_contexts_of_their_records_which_travel_in_hea
     let committed = told.eventually("committed", 1).await;
     assert!(committed.last().expect("one").ends_with("shop [(\"orders\", 0, 6)] None"), "{committed:?}");
     drop(cluster);
+}
+
+#[tokio::test]
+async fn offsets_in_a_transaction_are_told_with_its_id() {
+    let told = Arc::<Told>::default();
+    let (_cluster, client) = traced(&told).await;
+    let mut producer = client.transactional("billing-1").build().await.expect("built");
+    client
+        .producer()
+        .build()
+        .await
+        .expect("built")
+        .send(Record::to("orders").value("a"))
+        .await
+        .expect("written");
+    let builder = client.consumer("billing").subscribe(["orders"]).manual_commits();
+    let mut consumer = builder.build().await.expect("built");
+    let batch = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read").expect("joined");
+    consumer.done(&batch);
+    let transaction = timeout(PATIENCE, producer.begin()).await.expect("in time").expect("begun");
+    timeout(PATIENCE, transaction.commit_offsets(&consumer)).await.expect("in time").expect("taken along");
+    timeout(PATIENCE, transaction.commit()).await.expect("in time").expect("committed");
+    let committed = told.eventually("committed", 1).await;
+    assert_eq!(committed, ["committed billing shop [(\"orders\", 0, 1)] None in billing-1"]);
 }
 
 #[tokio::test]

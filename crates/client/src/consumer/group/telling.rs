@@ -7,13 +7,7 @@ use milena_messages::ErrorCode;
 use milena_messages::offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 
 use super::Group;
-use crate::trace::{Commit, time_of_day};
-
-/// A commit that is under way.
-pub(super) struct Committing {
-    offsets: Vec<(Arc<str>, i32, i64)>,
-    began: Instant,
-}
+use crate::trace::Committing;
 
 impl Group {
     /// This commit is sent. There is one at a time.
@@ -27,16 +21,13 @@ impl Group {
             let of_topic = topic.partitions.iter();
             offsets.extend(of_topic.map(|of| (Arc::clone(&name), of.partition_index, of.committed_offset)));
         }
-        self.committing = Some(Committing { offsets, began: now });
+        let group = Arc::clone(&self.id);
+        self.committing = Some(Committing { group, transactional_id: None, offsets, began: now });
     }
 
     /// It was answered, or there will be no answer.
     pub(super) fn trace_committed(&mut self, answer: &Result<OffsetCommitResponse, Failure>, now: Instant) {
-        let (Some(trace), Some(Committing { offsets, began })) =
-            (&self.client.0.trace, self.committing.take())
-        else {
-            return;
-        };
+        let Some(committing) = self.committing.take() else { return };
         let error = match answer {
             Err(failure) => Some(failure.label()),
             Ok(response) => {
@@ -45,15 +36,6 @@ impl Group {
                 codes.find(|code| *code != ErrorCode::NONE).map(ErrorCode::name)
             }
         };
-        let clock = &self.client.0.clock;
-        let commit = Commit {
-            group: &self.id,
-            client_id: &self.client.0.settings.client.client_id,
-            offsets: &offsets,
-            began: time_of_day(clock, began),
-            ended: time_of_day(clock, now),
-            error,
-        };
-        trace.tell(|hooks| hooks.committed(&commit));
+        committing.tell(&self.client, error, now);
     }
 }
