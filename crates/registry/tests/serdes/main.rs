@@ -6,6 +6,8 @@ mod fake;
 
 #[cfg(feature = "avro")]
 mod avro;
+#[cfg(all(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+mod golden;
 #[cfg(feature = "json-schema")]
 mod json_schema;
 #[allow(dead_code, reason = "not every format's tests use all of it")]

@@ -38,9 +38,10 @@ impl Registry {
     }
 }
 
-/// The GUID of an id.
-pub(crate) fn guid(id: usize) -> String {
-    format!("00000000-0000-0000-0000-{id:012}")
+/// The GUID that the schema was given, or one that follows from the id.
+fn guid_of(body: &Value, id: usize) -> String {
+    let given = body["guid"].as_str().map(str::to_owned);
+    given.unwrap_or_else(|| format!("00000000-0000-0000-0000-{id:012}"))
 }
 
 fn answer(state: &mut State, asked: &Asked) -> Reply {
@@ -54,7 +55,7 @@ fn answer(state: &mut State, asked: &Asked) -> Reply {
         let (subject, body) = &state.schemas[id - 1];
         let mut answer = body.clone();
         answer["id"] = json!(id);
-        answer["guid"] = json!(guid(id));
+        answer["guid"] = json!(guid_of(body, id));
         answer["subject"] = json!(subject);
         answer["version"] = json!(state.schemas[..id].iter().filter(|(other, _)| other == subject).count());
         Reply::Json(200, answer.to_string())
@@ -68,7 +69,7 @@ fn answer(state: &mut State, asked: &Asked) -> Reply {
             _ => absent(),
         },
         ("GET", ["schemas", "guids", wanted]) => {
-            match (1..=state.schemas.len()).find(|id| guid(*id) == *wanted) {
+            match (1..=state.schemas.len()).find(|id| guid_of(&state.schemas[id - 1].1, *id) == *wanted) {
                 Some(id) => registered(state, id),
                 None => absent(),
             }

@@ -1,0 +1,106 @@
+//! Records of confluent-kafka's serializers, which are read, and written to the same bytes: `tests/golden/confluent.json`, made by
+//! `interop/python/serdes_golden.py`.
+
+use std::time::Duration;
+
+use milena::Header;
+use milena_registry::framing::Part;
+use milena_registry::{
+    Avro, Decode, DynamicMessage, DynamicProtobuf, Encode, Format, JsonSchema, RecordEncoder,
+    ReflectMessage as _, RegistrySerde,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::fake::patient;
+use crate::memory::Registry;
+
+#[derive(Deserialize)]
+struct Row {
+    format: String,
+    name: String,
+    message: Option<String>,
+    id: u32,
+    guid: String,
+    schema: String,
+    references: Vec<Other>,
+    value: Value,
+    payload: String,
+    headers: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Other {
+    name: String,
+    subject: String,
+    schema: String,
+}
+
+impl Row {
+    async fn registry(&self) -> Registry {
+        let registry = Registry::start().await;
+        for Other { subject, schema, .. } in &self.references {
+            registry.put(subject, json!({"schema": schema, "schemaType": self.format}));
+        }
+        let references: Vec<_> = self
+            .references
+            .iter()
+            .map(|other| json!({"name": other.name, "subject": other.subject, "version": 1}))
+            .collect();
+        let body = json!({
+            "schema": self.schema, "schemaType": self.format, "references": references, "guid": self.guid,
+        });
+        assert_eq!(registry.put("orders-value", body), self.id, "{}", self.name);
+        registry
+    }
+
+    /// Reads the record, and writes what was read.
+    async fn check<F: Format + Clone, T>(&self, format: F, is_it: impl Fn(&T) -> bool)
+    where
+        F: Encode<T> + for<'de> Decode<'de, T>,
+    {
+        let registry = self.registry().await;
+        let client = patient([&registry.fake.url]).latest_ttl(Duration::ZERO).build().expect("an address");
+        let (payload, name) = (hex(&self.payload), &self.name);
+        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.clone(), hex(value))).collect();
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| Header::new(name, Some(&value[..]))).collect();
+
+        let serde =
+            RegistrySerde::new(&client, format).use_latest_version(true).in_header(!headers.is_empty());
+        let value: T =
+            serde.read(Part::Value, &payload, &headers).await.unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert!(is_it(&value), "{name}");
+
+        let writer = RecordEncoder::<T>::writer(&serde, "orders", Part::Value).await.expect("a writer");
+        let mut written = Vec::new();
+        serde.encode(&writer, &value, &mut written).unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert_eq!(written, payload, "{name}");
+        let header = RecordEncoder::<T>::header(&serde, &writer);
+        assert_eq!(header.as_slice(), headers, "{name}");
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+    (0..text.len()).step_by(2).map(digits).collect()
+}
+
+#[tokio::test]
+async fn records_of_confluents_serializers_are_read_and_written_byte_for_byte() {
+    let rows: Vec<Row> = serde_json::from_str(include_str!("../golden/confluent.json")).expect("rows");
+    let mut formats = std::collections::BTreeMap::new();
+    for row in &rows {
+        *formats.entry(row.format.as_str()).or_insert(0) += 1;
+        match row.format.as_str() {
+            "AVRO" => row.check::<_, Value>(Avro, |value| *value == row.value).await,
+            "JSON" => row.check::<_, Value>(JsonSchema::new(), |value| *value == row.value).await,
+            _ => {
+                let name = row.message.as_deref().expect("a message");
+                let is_it = |message: &DynamicMessage| message.descriptor().full_name() == name;
+                row.check(DynamicProtobuf::message(name), is_it).await;
+            }
+        }
+    }
+    assert_eq!(formats.into_iter().collect::<Vec<_>>(), [("AVRO", 6), ("JSON", 4), ("PROTOBUF", 6)]);
+}
