@@ -1,12 +1,16 @@
 //! The client of registries with a real one, Apicurio's, through Confluent's API.
 
+use std::fmt::Debug;
 use std::sync::OnceLock;
 
 use milena_interop::real;
-use milena_registry::framing::SchemaId;
+use milena_registry::framing::{Part, SchemaId, write_prefix};
 use milena_registry::{
-    CompatibilityLevel, Deletion, Reference, RegistryErrorKind, Schema, SchemaRegistry, SchemaType, Version,
+    Avro, CompatibilityLevel, Decode, Deletion, DynamicMessage, DynamicProtobuf, Encode, Format, JsonSchema,
+    RecordEncoder, Reference, ReflectMessage as _, RegistryError, RegistryErrorKind, RegistrySerde, Schema,
+    SchemaRegistry, SchemaType, Version,
 };
+use serde::{Deserialize, Serialize};
 use xtask::apicurio::Apicurio;
 
 const ORDER: &str =
@@ -124,6 +128,70 @@ async fn routes_that_apicurio_does_not_have_say_so() {
     let Some(client) = client() else { return };
     let error = client.mode(None).await.expect_err("it has no modes");
     assert!(error.is_not_found() && error.code().is_none(), "{error:?}");
-    let none = client.associated_subject("-", "orders", milena_registry::framing::Part::Value).await;
+    let none = client.associated_subject("-", "orders", Part::Value).await;
     assert_eq!(none.expect("it has no associations"), None);
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+struct Order {
+    id: i64,
+    item: String,
+}
+
+/// Writes a value with one serde, and reads it with another that knows nothing but the registry.
+async fn round<F, T: PartialEq + Debug>(format: F, schema: Schema, topic: &str, value: &T)
+where
+    F: Format + Clone + Encode<T> + for<'de> Decode<'de, T>,
+{
+    let Some(client) = client() else { return };
+    let writing = RegistrySerde::new(&client, format.clone()).schema(schema);
+    let refused = RecordEncoder::<T>::writer(&writing, topic, Part::Value)
+        .await
+        .map(drop)
+        .expect_err("it is not there");
+    assert!(refused.registry().is_some_and(RegistryError::is_not_found), "{refused}");
+    let writing = writing.auto_register(true);
+    let writer = RecordEncoder::<T>::writer(&writing, topic, Part::Value).await.expect("it is registered");
+    let mut payload = Vec::new();
+    writing.encode(&writer, value, &mut payload).expect("it fits");
+
+    let other = SchemaRegistry::new(registry().expect("it runs").url()).expect("an address");
+    let reading = RegistrySerde::new(&other, format.clone());
+    assert_eq!(reading.read::<T>(Part::Value, &payload, &[]).await.expect("it was written"), *value);
+    // What is registered is found now, also without registering.
+    let latest = RegistrySerde::new(&other, format).use_latest_version(true);
+    let writer = RecordEncoder::<T>::writer(&latest, topic, Part::Value).await.expect("it is there");
+    let mut again = Vec::new();
+    latest.encode(&writer, value, &mut again).expect("it fits");
+    assert_eq!(again, payload);
+}
+
+#[tokio::test]
+async fn values_of_all_formats_go_through_apicurio() {
+    let Some(client) = client() else { return };
+    let order = Order { id: 7, item: "ink".into() };
+    let avro = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"},{"name":"item","type":"string"}]}"#;
+    round(Avro, Schema::avro(avro), "typed-avro", &order).await;
+    let json = r#"{"title":"Order","type":"object","properties":{"id":{"type":"integer"},"item":{"type":"string"}}}"#;
+    round(JsonSchema::new(), Schema::json(json), "typed-json", &order).await;
+
+    let money = r#"syntax = "proto3"; package common; message Money { int64 cents = 1; }"#;
+    client.register("common-money", &Schema::protobuf(money)).await.expect("registered");
+    let shop = r#"syntax = "proto3"; package shop; import "common/money.proto";
+        message First { int64 id = 1; } message Order { int64 id = 1; common.Money price = 2; }"#;
+    let shop = Schema::protobuf(shop).reference(Reference::new("common/money.proto", "common-money", 1));
+    client.register("typed-any-value", &shop).await.expect("registered");
+    let serde = RegistrySerde::new(&client, DynamicProtobuf::message("shop.Order")).use_latest_version(true);
+    let writer =
+        RecordEncoder::<DynamicMessage>::writer(&serde, "typed-any", Part::Value).await.expect("a writer");
+    // An order with the id 7 and a price of 150 cents.
+    let latest = client.latest("typed-any-value").await.expect("it is there");
+    let mut payload = Vec::new();
+    write_prefix(latest.id, Some(&[1]), &mut payload);
+    payload.extend_from_slice(b"\x08\x07\x12\x03\x08\x96\x01");
+    let order: DynamicMessage = serde.read(Part::Value, &payload, &[]).await.expect("an order");
+    let mut again = Vec::new();
+    serde.encode(&writer, &order, &mut again).expect("it fits");
+    assert_eq!(again, payload);
+    assert_eq!(order.descriptor().full_name(), "shop.Order");
 }

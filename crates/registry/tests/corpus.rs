@@ -18,6 +18,10 @@ mod framing_confluent;
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
 #[path = "../../../fuzz/bodies/framing_glue.rs"]
 mod framing_glue;
+#[cfg(feature = "protobuf")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/protobuf.rs"]
+mod protobuf;
 
 /// A small generator, so that a run is the same everywhere (splitmix64).
 struct Dice(u64);
@@ -83,4 +87,10 @@ fn framing_confluent_inputs() {
 #[test]
 fn framing_glue_inputs() {
     replay("framing_glue", framing_glue::run);
+}
+
+#[cfg(feature = "protobuf")]
+#[test]
+fn protobuf_inputs() {
+    replay("protobuf", protobuf::run);
 }

@@ -12,6 +12,7 @@
 mod de;
 mod format;
 mod reader;
+mod scalars;
 mod schema;
 mod ser;
 #[cfg(test)]

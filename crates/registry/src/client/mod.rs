@@ -250,11 +250,13 @@ impl SchemaRegistry {
             let path = format!("/subjects/{}{path}", encoded(subject));
             let call = Call::post(path, RegisterBody::of(schema), doing);
             let (asked, subject) = (schema.clone(), subject.to_owned());
-            let latest = registers.then(|| self.0.latest.clone());
+            let outdated = registers.then(|| (self.0.latest.clone(), self.0.registered.clone()));
             self.fetch(call, move |answer: RegisteredAnswer| {
                 let mut registered = answer.registered(Some(&asked))?;
-                if let Some(latest) = latest {
+                if let Some((latest, looked_up)) = outdated {
                     latest.forget_if(|latest| **latest == *subject);
+                    // That it was not there.
+                    looked_up.forget_if(|(of, schema, _)| **of == *subject && *schema == asked);
                 }
                 if registered.subject.is_empty() {
                     registered.subject = subject;

@@ -117,3 +117,28 @@ async fn schemas_are_remembered_within_bounds() {
     }
     assert_eq!(fake.count(), 4);
 }
+
+#[tokio::test]
+async fn what_was_not_there_is_there_once_it_is_registered() {
+    let is_there = AtomicBool::new(false);
+    let fake = Fake::start(move |asked| match asked.path.as_str() {
+        "/subjects/s/versions" => {
+            is_there.store(true, Ordering::Relaxed);
+            Reply::Json(200, r#"{"id":7}"#.into())
+        }
+        _ if is_there.load(Ordering::Relaxed) => {
+            Reply::Json(200, r#"{"id":7,"subject":"s","version":1,"schema":"\"int\""}"#.into())
+        }
+        _ => Reply::Json(404, r#"{"error_code":40403}"#.into()),
+    })
+    .await;
+    let (client, schema) = (fake.client(), Schema::avro("\"int\""));
+    for _ in 0..2 {
+        assert!(client.lookup("s", &schema).await.expect_err("it is not there").is_not_found());
+        assert!(client.latest("s").await.expect_err("it is not there").is_not_found());
+    }
+    assert_eq!(fake.count(), 2);
+    client.register("s", &schema).await.expect("registered");
+    assert_eq!(client.lookup("s", &schema).await.expect("it is there").version, 1);
+    assert_eq!(client.latest("s").await.expect("it is there").id, 7);
+}

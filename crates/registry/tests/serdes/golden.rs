@@ -55,9 +55,9 @@ impl Row {
     }
 
     /// Reads the record, and writes what was read.
-    async fn check<F: Format + Clone, T>(&self, format: F, is_it: impl Fn(&T) -> bool)
+    async fn check<F, T>(&self, format: F, is_it: impl Fn(&T) -> bool)
     where
-        F: Encode<T> + for<'de> Decode<'de, T>,
+        F: Format + Clone + Encode<T> + for<'de> Decode<'de, T>,
     {
         let registry = self.registry().await;
         let client = patient([&registry.fake.url]).latest_ttl(Duration::ZERO).build().expect("an address");
