@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_wire::Str;
+use milena_wire::codec::Compression;
 
 use crate::acls::Authorizer;
 use crate::cluster::{Cluster, Door};
@@ -24,6 +25,7 @@ use crate::secret::Secret;
 use crate::server::{Acceptor, Entrance, ServerLimits};
 use crate::state::{Endpoint, Node};
 use crate::storage::Storage;
+use crate::telemetry::TelemetrySettings;
 use crate::tls::Tls;
 use crate::tokens::Lifetimes;
 use crate::transactions::{TransactionSettings, VERSION_MAX};
@@ -106,6 +108,7 @@ impl Default for Builder {
                 transactions: TransactionSettings::default(),
                 session_lifetime_max: Duration::ZERO,
                 failed_authentication_delay: Duration::from_millis(100),
+                telemetry: TelemetrySettings::default(),
                 seed: 0,
             },
             configs: Vec::new(),
@@ -297,6 +300,20 @@ impl Builder {
     /// because records are read into memory before they are sent.
     pub fn fetch_bytes_max(mut self, bytes: usize) -> Self {
         self.machine.fetch_bytes_max = bytes.min(i32::MAX as usize);
+        self
+    }
+
+    /// Whether clients that push metrics are asked for what was counted since their last push (delta temporality), or for totals
+    /// (cumulative). Default true: Kafka asks for nothing else.
+    pub fn delta_client_metrics(mut self, delta: bool) -> Self {
+        self.machine.telemetry.wants_delta = delta;
+        self
+    }
+
+    /// The codecs in which clients may push metrics, the best one first; what is not compressed is taken always. Default zstd,
+    /// lz4, gzip and snappy, as in Kafka.
+    pub fn client_metrics_codecs(mut self, codecs: impl IntoIterator<Item = Compression>) -> Self {
+        self.machine.telemetry.codecs = codecs.into_iter().collect();
         self
     }
 

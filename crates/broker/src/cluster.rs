@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -13,6 +14,7 @@ use crate::groups::ExpiredMember;
 use crate::oauth::OauthValidator;
 use crate::server::{self, NodeServer, Shared, Timekeeper};
 use crate::state::Endpoint;
+use crate::telemetry::ClientMetrics;
 
 /// A running cluster. Dropping it closes its ports; [`shutdown`](Self::shutdown) also makes its data durable.
 #[derive(Debug)]
@@ -282,6 +284,47 @@ impl Cluster {
     /// silent for their session timeout, or late for a rebalance. A test sees by it whether a consumer was taken for dead.
     pub fn expired_members(&self) -> Vec<ExpiredMember> {
         self.shared.machine.expired_members()
+    }
+
+    /// The metrics that clients have pushed (KIP-714), by client instance: the latest values, also of clients that have ended, until
+    /// a client has been silent for three of its intervals and at least a minute.
+    ///
+    /// Clients push if a CLIENT_METRICS resource asks them to, which [`subscribe_client_metrics`](Self::subscribe_client_metrics) or
+    /// any admin client makes:
+    ///
+    /// ```text
+    /// kafka-client-metrics.sh --bootstrap-server ... --alter --name all --metrics '*' --interval 10000
+    /// ```
+    pub fn client_metrics(&self) -> Vec<ClientMetrics> {
+        self.shared.machine.client_metrics()
+    }
+
+    /// Makes a CLIENT_METRICS resource of this name, or replaces it: clients are asked for the metrics whose names begin with one of
+    /// `metrics` (`*` asks for all), each `interval` (100 ms to an hour), if they match all of `matching`, such as
+    /// `client_id=orders-.*`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use milena_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena_broker::Error> {
+    /// let cluster = Broker::builder().start().await?;
+    /// cluster.subscribe_client_metrics("producers", &["org.apache.kafka.producer."], Duration::from_secs(1), &[])?;
+    /// assert!(cluster.client_metrics().is_empty(), "no client has pushed yet");
+    /// assert!(cluster.subscribe_client_metrics("often", &["*"], Duration::from_millis(1), &[]).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the interval or a pattern is not allowed, and when the disk fails.
+    pub fn subscribe_client_metrics(
+        &self,
+        name: &str,
+        metrics: &[&str],
+        interval: Duration,
+        matching: &[&str],
+    ) -> Result<(), Error> {
+        self.shared.machine.subscribe_client_metrics(name, metrics, interval, matching)
     }
 
     /// Counters.

@@ -30,6 +30,8 @@
 //! - Users may ask for delegation tokens, if there is a key for them ([`Builder::delegation_token_key`]).
 //! - Clients have quotas, which Kafka's requests set: bytes produced and fetched, time of requests, connections of an address. A
 //!   client above its quota is told how long to wait, and nothing more is read of its connection until then (KIP-219).
+//! - Clients push their metrics if a CLIENT_METRICS resource asks for them (KIP-714), and
+//!   [`Cluster::client_metrics`] shows what they have pushed.
 //! - Clients may do what ACLs allow, if there is an [`Authorizer`]: with Kafka's rules and error codes.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
@@ -88,6 +90,7 @@ mod server;
 mod sessions;
 mod state;
 mod storage;
+mod telemetry;
 mod timers;
 mod tls;
 mod tokens;
@@ -113,6 +116,7 @@ pub use parked::Parked;
 pub use peer::Peer;
 pub use refused::Refused;
 pub use sasl::{SaslMechanism, UnknownMechanism};
+pub use telemetry::{ClientMetric, ClientMetricValue, ClientMetrics};
 pub use tls::{Authority, Identity, Tls};
 
 /// Locks a mutex, also after a thread panicked while it held the lock: the content is whole all the same.

@@ -42,6 +42,7 @@ use crate::refused::{Refusal, Refused};
 use crate::sasl::Session;
 use crate::state::Node;
 use crate::storage::Storage;
+use crate::telemetry::ClientMetrics;
 use crate::timers::Timer;
 
 /// A cluster: all of its nodes in one machine.
@@ -348,6 +349,32 @@ impl Machine {
     /// The last members that groups' coordinators removed: [`Cluster::expired_members`](crate::Cluster::expired_members).
     pub fn expired_members(&self) -> Vec<ExpiredMember> {
         self.parts.expired_members()
+    }
+
+    /// What clients have pushed: [`Cluster::client_metrics`](crate::Cluster::client_metrics).
+    pub fn client_metrics(&self) -> Vec<ClientMetrics> {
+        self.parts.telemetry().reports()
+    }
+
+    /// Asks clients for metrics: [`Cluster::subscribe_client_metrics`](crate::Cluster::subscribe_client_metrics).
+    ///
+    /// # Errors
+    /// When the interval or a pattern is not allowed, and when the disk fails.
+    pub fn subscribe_client_metrics(
+        &self,
+        name: &str,
+        metrics: &[&str],
+        interval: Duration,
+        matching: &[&str],
+    ) -> Result<(), Error> {
+        let configs = [
+            ("metrics", metrics.join(",")),
+            ("interval.ms", interval.as_millis().to_string()),
+            ("match", matching.join(",")),
+        ];
+        let overrides = configs.map(|(name, value)| (name.to_owned(), value)).into();
+        let altered = self.parts.telemetry().alter(name, overrides, false);
+        altered.map_err(|(_, reason)| Error::refused(reason))
     }
 
     /// Makes `node` the coordinator of a transactional id, whether the id exists or not. It goes on with the id's transaction

@@ -9,6 +9,7 @@
 //!        ├▶ users          who may log in, what is kept of their passwords, and delegation tokens
 //!        ├▶ acls           who may do what
 //!        ├▶ quotas         how much clients may take, and how much they take
+//!        ├▶ telemetry      metrics of clients: which ones are asked for, and what they have pushed
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
 //!        └▶ unserved       warnings that are in the log already
@@ -46,6 +47,7 @@ use crate::secret::Secret;
 use crate::sessions::Sessions;
 use crate::state::{Node, State};
 use crate::storage::Storage;
+use crate::telemetry::{self, Telemetry, TelemetrySettings};
 use crate::timers::{Timer, Timers};
 use crate::tokens::{self, Lifetimes, Tokens};
 use crate::topic::Topic;
@@ -69,6 +71,7 @@ pub(crate) struct Parts {
     has_quotas: AtomicBool,
     /// How often to look for delegation tokens whose time is over; `None` without such tokens.
     pub(crate) token_check_interval: Option<Duration>,
+    telemetry: Mutex<Telemetry>,
     pub(crate) decompressors: Decompressors,
     pub(crate) timers: Timers,
     pub(crate) unserved: Unserved,
@@ -95,6 +98,7 @@ pub(crate) struct MachineSettings {
     pub(crate) session_lifetime_max: Duration,
     /// How long the answer to a failed authentication is held back (`connection.failed.authentication.delay.ms`).
     pub(crate) failed_authentication_delay: Duration,
+    pub(crate) telemetry: TelemetrySettings,
 }
 
 /// Who may log in, and how.
@@ -141,6 +145,8 @@ impl Parts {
         let acls = authorizer.map(|authorizer| Acls::open(authorizer, kept_acls)).transpose()?;
         let kept = Kept::new(users::HEADER, storage.as_ref().map(Storage::users));
         let quotas = Quotas::open(Kept::new(quotas::HEADER, storage.as_ref().map(Storage::quotas)))?;
+        let kept_telemetry = Kept::new(telemetry::HEADER, storage.as_ref().map(Storage::client_metrics));
+        let telemetry = Telemetry::open(Random::new(settings.seed.rotate_left(11)), kept_telemetry)?;
         let kept_tokens = Kept::new(tokens::HEADER, storage.as_ref().map(Storage::tokens));
         let tokens = Tokens::open(security.token_key, security.token_lifetimes, kept_tokens)?;
         let token_check_interval = tokens.is_enabled().then(|| tokens.check_interval());
@@ -167,6 +173,7 @@ impl Parts {
             has_quotas: AtomicBool::new(!quotas.is_empty()),
             quotas: Mutex::new(quotas),
             token_check_interval,
+            telemetry: Mutex::new(telemetry),
             decompressors: Decompressors::default(),
             timers: Timers::default(),
             unserved: Unserved::default(),
@@ -306,6 +313,11 @@ impl Parts {
     /// The users that may log in.
     pub(crate) fn users(&self) -> MutexGuard<'_, Users> {
         crate::lock(&self.users)
+    }
+
+    /// The metrics of clients.
+    pub(crate) fn telemetry(&self) -> MutexGuard<'_, Telemetry> {
+        crate::lock(&self.telemetry)
     }
 
     /// The quotas of clients.

@@ -7,6 +7,7 @@
 //!         milena.acls                          access control lists: see kept.rs
 //!         milena.users                         SCRAM users that clients have made: see kept.rs
 //!         milena.quotas                        quotas of clients: see kept.rs
+//!         milena.client-metrics                which metrics clients are asked for: see kept.rs
 //!         milena.tokens                        delegation tokens without their secrets: see kept.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
@@ -43,6 +44,7 @@ const TRANSACTIONS: &str = "milena.transactions";
 const ACLS: &str = "milena.acls";
 const USERS: &str = "milena.users";
 const QUOTAS: &str = "milena.quotas";
+const CLIENT_METRICS: &str = "milena.client-metrics";
 const TOKENS: &str = "milena.tokens";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
@@ -100,6 +102,11 @@ impl Storage {
     /// The file of the quotas.
     pub(crate) fn quotas(&self) -> PathBuf {
         self.dir.join(QUOTAS)
+    }
+
+    /// The file of the subscriptions to metrics of clients.
+    pub(crate) fn client_metrics(&self) -> PathBuf {
+        self.dir.join(CLIENT_METRICS)
     }
 
     /// The file of the delegation tokens.

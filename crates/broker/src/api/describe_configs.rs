@@ -12,9 +12,11 @@ use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
 use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::configs::{self, BrokerConfig, BrokerConfigs, Definition, Kind, Link, Overrides};
+use crate::telemetry;
 
 pub(super) const RESOURCE_TOPIC: i8 = 2;
 pub(super) const RESOURCE_BROKER: i8 = 4;
+pub(super) const RESOURCE_CLIENT_METRICS: i8 = 16;
 
 /// The one config that nodes do not share.
 pub(super) const BROKER_ID: &str = "broker.id";
@@ -23,6 +25,7 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_ALL_BROKERS: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_CLIENT_METRICS: i8 = 7;
 
 pub(super) const API: Api = Api {
     elements_max: COSTLY_ELEMENTS_MAX,
@@ -61,7 +64,7 @@ pub(super) fn check_configs(
 ) -> Result<(), Denial> {
     let allowed = match resource_type {
         RESOURCE_TOPIC => call.check(operation, Resource::Topic, name),
-        RESOURCE_BROKER => call.check_cluster(operation),
+        RESOURCE_BROKER | RESOURCE_CLIENT_METRICS => call.check_cluster(operation),
         _ => Ok(()),
     };
     allowed.map_err(|code| (code, code.description().to_owned()))
@@ -98,6 +101,9 @@ fn describe(call: &Call<'_>, resource: &DescribeConfigsResource, synonyms: bool)
     match resource.resource_type {
         RESOURCE_TOPIC => describe_topic(call, &resource.resource_name, is_wanted, synonyms),
         RESOURCE_BROKER => describe_broker(call, &resource.resource_name, is_wanted, synonyms),
+        RESOURCE_CLIENT_METRICS => {
+            describe_client_metrics(call, &resource.resource_name, is_wanted, synonyms)
+        }
         other => Err((ErrorCode::INVALID_REQUEST, format!("Resource type {other} is not supported."))),
     }
 }
@@ -161,6 +167,33 @@ fn describe_broker(
         });
     }
     Ok(described)
+}
+
+/// The configs of a subscription to metrics of clients. One that does not exist has the defaults, as in Kafka.
+fn describe_client_metrics(
+    call: &Call<'_>,
+    name: &str,
+    is_wanted: impl Fn(&str) -> bool,
+    synonyms: bool,
+) -> Described {
+    if name.is_empty() {
+        return Err((
+            ErrorCode::INVALID_REQUEST,
+            "Client metrics subscription name must not be empty".to_owned(),
+        ));
+    }
+    let telemetry = call.parts.telemetry();
+    let overrides = telemetry.overrides(name);
+    let wanted = telemetry::CONFIGS.iter().filter(|config| is_wanted(config.name));
+    let described = wanted.map(|config| {
+        let own = overrides.and_then(|overrides| overrides.get(config.name));
+        let own = own.map(|value| (SOURCE_CLIENT_METRICS, config.name, value.clone()));
+        let default = (SOURCE_DEFAULT, config.name, config.default.to_owned());
+        let chain: Vec<Link> = own.into_iter().chain([default]).collect();
+        let (source, value) = value_of(&chain, config.default);
+        result(config.name, config.kind, source, Some(value), synonyms.then_some(chain))
+    });
+    Ok(described.collect())
 }
 
 fn result(

@@ -1,4 +1,5 @@
-//! IncrementalAlterConfigs (44): changes some configs of topics and brokers. KIP-339, KIP-226.
+//! IncrementalAlterConfigs (44): changes some configs of topics, brokers and subscriptions to metrics of clients. KIP-339, KIP-226,
+//! KIP-714.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,12 +12,16 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::create_topics::Denial;
-use super::describe_configs::{BROKER_ID, RESOURCE_BROKER, RESOURCE_TOPIC, check_configs};
+use super::describe_configs::{
+    BROKER_ID, RESOURCE_BROKER, RESOURCE_CLIENT_METRICS, RESOURCE_TOPIC, check_configs,
+};
 use super::row::{Api, HEAVY_COSTLY_BYTES};
 use crate::acls::Operation;
 use crate::call::Call;
 use crate::configs::{self, BrokerConfig, BrokerConfigs, Overrides};
+use crate::quotas::NAME_BYTES_MAX;
 use crate::state::State;
+use crate::telemetry::ClientMetricsConfig;
 use crate::topic::{self, Topic};
 
 pub(super) const API: Api = Api {
@@ -94,12 +99,16 @@ pub(super) fn alter(call: &Call<'_>, wanted: &[Wanted], validate_only: bool) -> 
                 let configs = brokers.get_or_insert_with(|| state.configs().clone());
                 plan_broker(&state, configs, resource)?;
             }
+            // They are in a part of their own, which is altered after the state.
+            RESOURCE_CLIENT_METRICS => {}
             other => return invalid(format!("Unknown resource type {other}")),
         }
         Ok(())
     };
     let mut outcomes: Vec<Result<(), Denial>> = wanted.iter().map(&mut plan).collect();
     if validate_only {
+        drop(state);
+        alter_client_metrics(call, wanted, &mut outcomes, true);
         return outcomes;
     }
     let is_about_brokers = brokers.is_some();
@@ -114,7 +123,45 @@ pub(super) fn alter(call: &Call<'_>, wanted: &[Wanted], validate_only: bool) -> 
     if is_about_brokers {
         call.parts.settings_changed(call.now);
     }
+    alter_client_metrics(call, wanted, &mut outcomes, false);
     outcomes
+}
+
+/// Alters the subscriptions to metrics of clients among the resources that were not refused.
+fn alter_client_metrics(
+    call: &Call<'_>,
+    wanted: &[Wanted],
+    outcomes: &mut [Result<(), Denial>],
+    validate_only: bool,
+) {
+    for (resource, outcome) in wanted.iter().zip(outcomes) {
+        if resource.resource_type != RESOURCE_CLIENT_METRICS || outcome.is_err() {
+            continue;
+        }
+        let mut telemetry = call.parts.telemetry();
+        let altered = plan_client_metrics(telemetry.overrides(&resource.name), resource);
+        *outcome =
+            altered.and_then(|overrides| telemetry.alter(resource.name.as_str(), overrides, validate_only));
+    }
+}
+
+fn plan_client_metrics(present: Option<&Overrides>, resource: &Wanted) -> Result<Overrides, Denial> {
+    if resource.name.is_empty() {
+        return invalid("Subscription name can't be empty".to_owned());
+    }
+    if resource.name.len() > NAME_BYTES_MAX {
+        return invalid(format!("A subscription's name has more than {NAME_BYTES_MAX} bytes"));
+    }
+    let mut overrides = present.filter(|_| !resource.replaces).cloned().unwrap_or_default();
+    for change in &resource.changes {
+        let config = ClientMetricsConfig::find(&change.name);
+        let list = config.filter(|config| matches!(config.kind, configs::Kind::List(_)));
+        if let Some(operation) = change.apply(&mut overrides, list.map(|config| config.default)) {
+            let reason = format!("Can't {operation} to key {} because its type is not LIST.", change.name);
+            return Err((ErrorCode::INVALID_CONFIG, reason));
+        }
+    }
+    Ok(overrides)
 }
 
 /// Refuses what is wrong whatever the configs mean.

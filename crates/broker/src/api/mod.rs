@@ -38,11 +38,13 @@ mod end_txn;
 mod expire_delegation_token;
 mod fetch;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
@@ -52,6 +54,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod push_telemetry;
 mod renew_delegation_token;
 mod row;
 mod sasl_authenticate;
@@ -124,6 +127,9 @@ static APIS: &[Api] = &[
     list_transactions::API,
     consumer_group_heartbeat::API,
     consumer_group_describe::API,
+    get_telemetry_subscriptions::API,
+    push_telemetry::API,
+    list_config_resources::API,
     describe_topic_partitions::API,
 ];
 

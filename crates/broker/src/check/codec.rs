@@ -32,7 +32,7 @@ struct Slot {
 
 /// The result of decompressing a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opened {
+pub(crate) enum Opened {
     Whole,
     /// All of it decompressed, but after it there are bytes that other readers read and Kafka does not.
     Followed,
@@ -44,7 +44,7 @@ pub(super) enum Opened {
 
 impl Decompressors {
     /// Decompresses `payload`, at most `limit` bytes, and calls `look` with the result.
-    pub(super) fn open<T>(
+    pub(crate) fn open<T>(
         &self,
         compression: Compression,
         payload: &[u8],

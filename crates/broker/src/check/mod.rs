@@ -23,8 +23,8 @@ use milena_wire::codec::Compression;
 
 use crate::log::Entry;
 use crate::producers::Stamp;
-pub(crate) use codec::Decompressors;
-use codec::{BATCH_BYTES_MAX, Opened, REQUEST_BYTES_MAX, USUAL_BYTES_MAX};
+use codec::{BATCH_BYTES_MAX, REQUEST_BYTES_MAX, USUAL_BYTES_MAX};
+pub(crate) use codec::{Decompressors, Opened};
 use records::{Flaw, Frame, Seen, Walked, walk};
 
 /// A batch that passed all checks; this type is the proof of it.

@@ -158,6 +158,12 @@ static OWN: &[Own] = &[
         ..own("offsets.retention.minutes", Kind::Int, "10080", 1)
     },
     Own {
+        is_dynamic: false,
+        read: |settings| settings.telemetry.bytes_max.to_string(),
+        write: |settings, value| settings.telemetry.bytes_max = number(value) as usize,
+        ..own("telemetry.max.bytes", Kind::Int, "1048576", 1)
+    },
+    Own {
         read: |settings| millis(settings.transactions.timeout_max),
         write: |settings, value| settings.transactions.timeout_max = from_millis(value),
         ..own("transaction.max.timeout.ms", Kind::Int, "900000", 1)

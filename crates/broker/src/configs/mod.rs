@@ -41,7 +41,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// The value as it is kept: without spaces around it, and each word of a list once. A number is at least `min`. The
     /// error is a sentence in Kafka's words.
-    fn check(self, name: &str, value: &str, min: i64) -> Result<String, String> {
+    pub(crate) fn check(self, name: &str, value: &str, min: i64) -> Result<String, String> {
         let trimmed = value.trim();
         let refused =
             |value: &str, why: &str| Err(format!("Invalid value {value} for configuration {name}: {why}"));

@@ -20,6 +20,7 @@ mod retention;
 mod rig;
 mod sasl;
 mod sessions;
+mod telemetry;
 mod time;
 mod tokens;
 mod topics;

@@ -33,11 +33,13 @@ use milena_messages::describe_user_scram_credentials::DescribeUserScramCredentia
 use milena_messages::end_txn::EndTxnRequest;
 use milena_messages::expire_delegation_token::ExpireDelegationTokenRequest;
 use milena_messages::find_coordinator::FindCoordinatorRequest;
+use milena_messages::get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest;
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::join_group::JoinGroupRequest;
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity};
+use milena_messages::list_config_resources::ListConfigResourcesRequest;
 use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use milena_messages::list_transactions::ListTransactionsRequest;
@@ -50,6 +52,7 @@ use milena_messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup}
 use milena_messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use milena_messages::push_telemetry::PushTelemetryRequest;
 use milena_messages::renew_delegation_token::RenewDelegationTokenRequest;
 use milena_messages::sasl_authenticate::SaslAuthenticateRequest;
 use milena_messages::sasl_handshake::SaslHandshakeRequest;
@@ -248,9 +251,12 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| RenewDelegationTokenRequest::default());
     check(&rig, |_| ExpireDelegationTokenRequest::default());
     check(&rig, |_| DescribeDelegationTokenRequest::default());
+    check(&rig, |_| GetTelemetrySubscriptionsRequest::default());
+    check(&rig, |_| PushTelemetryRequest::default());
+    check(&rig, |_| ListConfigResourcesRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 51, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 54, "all of them are checked above");
 }
 
 #[test]
