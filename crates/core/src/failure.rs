@@ -541,6 +541,7 @@ fn needed(api: ApiKey) -> &'static str {
         ApiKey::ConsumerGroupDescribe => "it needs brokers from Kafka 4.0 on (KIP-848)",
         ApiKey::IncrementalAlterConfigs => "it needs brokers from Kafka 2.3 on (KIP-339)",
         ApiKey::OffsetDelete => "it needs brokers from Kafka 2.4 on (KIP-496)",
+        ApiKey::ListConfigResources => "it needs brokers from Kafka 3.7 on (KIP-714)",
         ApiKey::DescribeCluster => "it needs brokers from Kafka 2.8 on (KIP-700)",
         _ => "brokers from Kafka 2.1 on are supported",
     }

@@ -32,6 +32,7 @@ mod secret;
 pub mod source;
 #[cfg(test)]
 mod table;
+pub mod telemetry;
 pub mod throttle;
 mod time;
 pub mod transaction;

@@ -157,6 +157,7 @@ const TABLE: &[(ApiKey, Resource, &str)] = &[
     (ApiKey::DescribeUserScramCredentials, Resource::Cluster, "Describe"),
     (ApiKey::AlterUserScramCredentials, Resource::Cluster, "Alter"),
     (ApiKey::DescribeClientQuotas, Resource::Cluster, "DescribeConfigs"),
+    (ApiKey::ListConfigResources, Resource::Cluster, "DescribeConfigs"),
     (ApiKey::AlterClientQuotas, Resource::Cluster, "AlterConfigs"),
     (ApiKey::CreateDelegationToken, Resource::User, "CreateTokens"),
     (ApiKey::DescribeDelegationToken, Resource::User, "DescribeTokens"),

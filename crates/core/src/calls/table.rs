@@ -324,13 +324,17 @@ const COORDINATOR_AGAIN: [ErrorCode; 2] =
 /// Which versions of which requests a broker has.
 pub const API_VERSIONS: Row = Row { api: ApiKey::ApiVersions, again: &[], ..LIST_GROUPS };
 
+/// The subscriptions to metrics of clients: what ListConfigResources was before version 1, when it had another name.
+pub const LIST_CLIENT_METRICS: Row =
+    Row { api: ApiKey::ListConfigResources, version_max: 0, route: Route::Any, ..DESCRIBE_CONFIGS };
+
 /// The heartbeat of a member that the group does not have. It changes nothing, and the answer tells whether this principal may
 /// be a member.
 pub const HEARTBEAT: Row =
     Row { split: Split::Singly, ..of_coordinator(ApiKey::Heartbeat, Nature::Question) };
 
 /// All rows.
-pub static TABLE: [&Row; 35] = [
+pub static TABLE: [&Row; 36] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
@@ -366,6 +370,7 @@ pub static TABLE: [&Row; 35] = [
     &CREATE_DELEGATION_TOKEN,
     &RENEW_DELEGATION_TOKEN,
     &EXPIRE_DELEGATION_TOKEN,
+    &LIST_CLIENT_METRICS,
 ];
 
 impl Row {
@@ -510,6 +515,7 @@ RenewDelegationToken newest: Controller, Singly, Order, Election
     moved: NOT_CONTROLLER
 ExpireDelegationToken newest: Controller, Singly, Order, Election
     moved: NOT_CONTROLLER
+ListConfigResources 0: Any, ByBroker, Question, Attempts
 ";
         assert_eq!(printed, expected, "\n{printed}");
     }
