@@ -23,6 +23,7 @@ use crate::metrics::{Collect, Counting, Registry};
 use crate::runtime::{Executor, Runtime};
 use crate::sasl::{Holder, Nonces, Sasl};
 use crate::settings::{ClientSettings, DnsLookup, Properties, Settings};
+use crate::telemetry::{self, Pushing};
 #[cfg(feature = "tls")]
 use crate::tls::{Material, Tls, TlsConnector};
 use crate::trace::{Hooks, Tracing};
@@ -300,6 +301,10 @@ impl ClientBuilder {
 
     /// Counts and measures in `registry`, which may be that of other clients, too. Default: nothing is counted.
     ///
+    /// Brokers that ask for metrics (KIP-714) are pushed those of the registry, unless
+    /// [`metrics_push`](crate::ClientSettings::metrics_push) is off. Clients that share a registry each push all of it: turn it off for
+    /// all but one of them.
+    ///
     /// ```
     /// use milena::{Client, metrics::Registry};
     ///
@@ -417,6 +422,17 @@ impl ClientBuilder {
         let (concerns, concerned) = mpsc::unbounded_channel();
         let pools = [self.pool.clone(), self.decompressed_pool.clone()];
         runtime.spawn_here(control.run(publish, inbox, concerned, pools));
+        let pushing = registry.as_ref().filter(|_| of_client.metrics_push).map(|registry| {
+            let parts = telemetry::Parts {
+                settings: of_client,
+                rack: &settings.consumer.rack,
+                clock: &clock,
+                runtime: &runtime,
+                links: &links,
+                snapshot: &snapshot,
+            };
+            Pushing::start(&parts, registry, Rng::seeded(rng.next_u64()))
+        });
         let half = of_client.memory_bytes_max / 2;
         let client = Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
@@ -433,6 +449,7 @@ impl ClientBuilder {
             rng: Mutex::new(rng),
             metrics,
             trace: self.trace,
+            pushing,
             settings,
             #[cfg(feature = "tls")]
             tls,

@@ -23,6 +23,7 @@ use crate::interest::Concerns;
 use crate::metrics::{Collect, Counting, Registry, Sheet, families};
 use crate::runtime::Executor;
 use crate::settings::Settings;
+use crate::telemetry::Pushing;
 #[cfg(feature = "tls")]
 use crate::tls::{Material, TlsState};
 use crate::trace::Tracing;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) rng: Mutex<Rng>,
     pub(crate) metrics: Option<Arc<Counting>>,
     pub(crate) trace: Option<Tracing>,
+    /// None if the client pushes no metrics.
+    pub(crate) pushing: Option<Pushing>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<Material>>,
 }

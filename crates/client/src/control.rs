@@ -180,8 +180,7 @@ impl Control {
     /// say where it comes from.
     fn note_advertised(&self, snapshot: &Snapshot) {
         let brokers = snapshot.brokers.values().map(|broker| (Address::of(broker), broker.id));
-        let unnamed = brokers.filter(|(address, _)| !self.settings.bootstrap.contains(address));
-        self.links.peers().note_advertised(unnamed);
+        self.links.peers().note_advertised(brokers, |address| self.settings.bootstrap.contains(address));
     }
 
     /// Closes links to brokers that are not in `snapshot` any more, but for the bootstrap servers.

@@ -78,6 +78,7 @@ mod requests;
 mod runtime;
 mod sasl;
 mod settings;
+mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
 mod topics;

@@ -26,7 +26,7 @@ impl ApiCall for AlterConfigs {
 
     fn destination(&self, resource: &ConfigResource) -> Destination {
         match resource {
-            ConfigResource::Topic(_) => Destination::Any,
+            ConfigResource::Topic(_) | ConfigResource::ClientMetrics(_) => Destination::Any,
             ConfigResource::Broker(id) => Destination::Broker(BrokerId(*id)),
         }
     }

@@ -9,6 +9,10 @@ pub enum ConfigResource {
     Topic(String),
     /// A broker, by id.
     Broker(i32),
+    /// A subscription to metrics of clients (KIP-714), by name: clients that match all of `match` (`client_id=orders-.*`) push the
+    /// metrics whose names begin with one of `metrics` (`*` for all) each `interval.ms`. It is made by setting its entries, and
+    /// removed by deleting them.
+    ClientMetrics(String),
 }
 
 impl ConfigResource {
@@ -17,6 +21,7 @@ impl ConfigResource {
         match self {
             Self::Topic(name) => (TOPIC, name.clone()),
             Self::Broker(id) => (BROKER, id.to_string()),
+            Self::ClientMetrics(name) => (CLIENT_METRICS, name.clone()),
         }
     }
 }
@@ -26,6 +31,7 @@ impl fmt::Display for ConfigResource {
         match self {
             Self::Topic(name) => write!(f, "topic {name:?}"),
             Self::Broker(id) => write!(f, "broker {id}"),
+            Self::ClientMetrics(name) => write!(f, "the subscription to client metrics {name:?}"),
         }
     }
 }
@@ -33,6 +39,7 @@ impl fmt::Display for ConfigResource {
 /// `DescribeConfigsRequest.Resources.ResourceType`.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
 
 /// A change of one configuration entry, for [`Admin::alter_configs`](super::Admin::alter_configs).
 ///

@@ -24,7 +24,7 @@ impl ApiCall for DescribeConfigs {
 
     fn destination(&self, resource: &ConfigResource) -> Destination {
         match resource {
-            ConfigResource::Topic(_) => Destination::Any,
+            ConfigResource::Topic(_) | ConfigResource::ClientMetrics(_) => Destination::Any,
             ConfigResource::Broker(id) => Destination::Broker(BrokerId(*id)),
         }
     }

@@ -36,6 +36,7 @@ mod expire_delegation_token;
 mod find_coordinator;
 mod group_descriptions;
 mod groups;
+mod list_client_metrics;
 mod list_group_offsets;
 mod list_groups;
 mod list_offsets;

@@ -32,8 +32,10 @@ struct Known {
     at: Option<SocketAddr>,
     /// A lower version of ApiVersions than our newest, at which the handshake succeeded, and until when it is asked at first.
     lowered: Option<(i16, Instant)>,
-    /// The broker that advertises the address, unless the user named it.
-    advertiser: Option<BrokerId>,
+    /// The broker that advertises the address.
+    broker: Option<BrokerId>,
+    /// Whether the user named the address.
+    is_named: bool,
     /// The last refusal of credentials, if no connection was made since.
     refused: Option<Refused>,
     /// Whether the last connection ended at its first request, as a listener with SASL ends that of a client without credentials.
@@ -142,12 +144,23 @@ impl Peers {
         self.known().get(address)?.at
     }
 
-    /// These brokers advertise these addresses.
-    pub(crate) fn note_advertised(&self, brokers: impl Iterator<Item = (Address, BrokerId)>) {
+    /// These brokers advertise these addresses, of which the user has named those that `is_named`.
+    pub(crate) fn note_advertised(
+        &self,
+        brokers: impl Iterator<Item = (Address, BrokerId)>,
+        is_named: impl Fn(&Address) -> bool,
+    ) {
         let mut known = self.known();
         for (address, broker) in brokers {
-            known.entry(address).or_default().advertiser = Some(broker);
+            let is_named = is_named(&address);
+            let known = known.entry(address).or_default();
+            (known.broker, known.is_named) = (Some(broker), is_named);
         }
+    }
+
+    /// The broker that advertises `address`.
+    pub(super) fn broker(&self, address: &Address) -> Option<BrokerId> {
+        self.known().get(address)?.broker
     }
 
     /// Forgets addresses that are not current. Some clusters have new ones after each restart.
@@ -157,6 +170,6 @@ impl Peers {
 
     /// The broker that advertises `address`, unless the user named the address.
     pub(super) fn advertiser(&self, address: &Address) -> Option<BrokerId> {
-        self.known().get(address)?.advertiser
+        self.known().get(address).filter(|known| !known.is_named)?.broker
     }
 }

@@ -28,7 +28,7 @@ use super::settings::LinkSettings;
 use crate::Address;
 use crate::clock::Clock;
 use crate::connect::{ConnectError, Transport};
-use crate::metrics::Counting;
+use crate::metrics::{Counting, Histogram};
 use crate::runtime::Executor;
 use crate::sasl::{Assistance, Assisting, Holder};
 
@@ -67,6 +67,8 @@ pub(super) struct Connection {
     round_trip: RoundTrip,
     muted: throttle::Muted,
     metrics: Option<Arc<Counting>>,
+    /// How long the requests to this broker take, once it is known which one it is.
+    of_node: Option<Arc<Histogram>>,
 }
 
 /// What a connection is polled for.
@@ -154,6 +156,7 @@ impl Connection {
             round_trip: RoundTrip::new(now),
             muted: throttle::Muted::default(),
             metrics: settings.metrics.clone(),
+            of_node: None,
         }
     }
 
@@ -508,7 +511,16 @@ impl Connection {
                 self.life.handle_throttle(throttle, self.polled_at);
                 self.muted.note(throttle, self.polled_at);
                 if let Some(metrics) = &self.metrics {
-                    metrics.connections.note_answer(pending.api, self.polled_at - made_at, throttle);
+                    let took = self.polled_at - made_at;
+                    metrics.connections.note_answer(pending.api, took, throttle);
+                    // The first answers of a bootstrap server come before it is known which broker it is.
+                    if self.of_node.is_none() {
+                        let broker = self.peers.broker(&self.address);
+                        self.of_node = broker.map(|broker| metrics.connections.node(broker));
+                    }
+                    if let Some(of_node) = &self.of_node {
+                        of_node.record_duration(took);
+                    }
                 }
                 if let Some(wait) = &mut self.busy_wait {
                     wait.handle_answer(self.polled_at);

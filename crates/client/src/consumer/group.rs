@@ -60,6 +60,7 @@ use crate::interest::Interest;
 use crate::report::report;
 use crate::requests::{RequestKind, Role};
 use crate::runtime::Together;
+use crate::telemetry::Enrolled;
 use crate::trace::Committing;
 use crate::{Address, Client, Error};
 
@@ -132,6 +133,8 @@ pub(super) struct Group {
     /// One look-up at most. It answers both machines.
     looking_up: Together<'static, Result<Coordinator, Failure>>,
     membership_waits: bool,
+    /// What metrics say of the consumer, if they are pushed.
+    enrolled: Option<Arc<Enrolled>>,
     /// What the commits were told last that the coordinator knows this member as.
     identity: Option<MemberIdentity>,
     /// The partitions that are assigned.
@@ -267,6 +270,7 @@ impl Group {
             coordinator: None,
             looking_up: Together::new(),
             membership_waits: false,
+            enrolled: shared.enrolled.clone(),
             identity: None,
             owned: BTreeMap::new(),
             assigning: Vec::new(),
@@ -697,6 +701,9 @@ impl Group {
             let identity = self.membership.as_ref().map_or_else(outside, Membership::identity);
             if identity != self.identity {
                 self.identity.clone_from(&identity);
+                if let (Some(enrolled), Some(member)) = (&self.enrolled, &identity) {
+                    enrolled.note_member(&member.member_id, member.instance_id.as_deref());
+                }
                 self.commits.handle_identity(identity);
             }
             // What is known of commits counts before a barrier is over, so that closing can say what is not committed.

@@ -510,6 +510,13 @@ impl ConsumerBuilder {
     }
 }
 
+impl Consumer {
+    /// The client that it is of.
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+}
+
 /// A consumer and its driver, which does not run yet.
 fn consumer(
     client: Client,

@@ -24,6 +24,7 @@ use super::standing::{Outlook, Standing};
 use crate::interest::Interest;
 use crate::metrics::ConsumedTopic;
 use crate::settings::{ConsumerSettings, Isolation};
+use crate::telemetry::Enrolled;
 use crate::trace::{Received, Tracing, time_of_day};
 use crate::{Admin, Client, Error};
 
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) is_until_end: bool,
     /// None for a consumer that reads by position.
     pub(super) standing: Option<Arc<Standing>>,
+    /// What metrics say of it, if they are pushed.
+    pub(super) enrolled: Option<Arc<Enrolled>>,
     pub(super) epochs: Arc<Epochs>,
     gates: Gates,
     flow: Mutex<Flow>,
@@ -68,7 +71,12 @@ impl Shared {
         standing: Option<Arc<Standing>>,
     ) -> Self {
         let commands = Arc::<Commands>::default();
+        let mut enrolled = Enrolled::consumer(&settings.rack);
+        if let Some(standing) = &standing {
+            enrolled = enrolled.in_group(&standing.group);
+        }
         Self {
+            enrolled: client.enrol(enrolled),
             client,
             stall_after: settings.stall_after,
             ready: Arc::new(Ready::new(Arc::clone(&commands))),

@@ -151,6 +151,11 @@ families! {
     REQUEST_SECONDS = Family::histogram("milena_request_seconds", "From giving a request to its connection until its answer was read, by API.")
         .in_unit(Unit::Seconds)
         .labelled(&["api"], 1)
+        .like_java("producer-metrics request-latency-avg, request-latency-max (Produce); consumer-fetch-manager-metrics fetch-latency-avg, fetch-latency-max (Fetch)");
+    /// Time of requests by broker.
+    NODE_REQUEST_SECONDS = Family::histogram("milena_node_request_seconds", "The same of all APIs, by the id of the broker.")
+        .in_unit(Unit::Seconds)
+        .labelled(&["node"], 0)
         .like_java("request-latency-avg, request-latency-max of producer-node-metrics and consumer-node-metrics");
     /// Requests without an answer.
     REQUEST_ERRORS = Family::counter("milena_request_errors_total", "Requests on connections that have ended without their answer, by API and error.")

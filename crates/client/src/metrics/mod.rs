@@ -2,7 +2,8 @@
 //!
 //! A client counts only if its builder was given a registry. [`families`] says what there is; docs/metrics.md is that table as
 //! text. A snapshot can be read in the process, merged with others, and written in any format; the crate `milena-observe` serves
-//! it to Prometheus.
+//! it to Prometheus. Brokers that ask for metrics of clients (KIP-714) are pushed those of the registry, under Java's names; see
+//! docs/metrics.md.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

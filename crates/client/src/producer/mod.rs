@@ -65,6 +65,7 @@ pub use self::transaction::{
 use crate::budget::Reservation;
 use crate::clock::Clock;
 use crate::settings::{Acks, Compression, ProducerSettings, Settings};
+use crate::telemetry::Enrolled;
 use crate::topics::Known;
 use crate::{Client, Error, Record};
 
@@ -116,6 +117,7 @@ struct Shared {
     /// None if nobody wants to see each record.
     observers: Option<Box<Observers>>,
     enqueue_timeout: Duration,
+    _enrolled: Option<Arc<Enrolled>>,
 }
 
 /// Sets a producer up; see [`Client::producer`].
@@ -401,6 +403,11 @@ impl Producer {
     pub async fn flush(&self) -> Result<(), Error> {
         self.settle_all(Event::Flush).await?;
         self.posted()
+    }
+
+    /// The client that it is of.
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
     }
 
     /// Takes no more records, from this or any clone, and flushes. It may take as long as
@@ -866,6 +873,7 @@ impl ProducerBuilder {
         let sealer = Sealer::new(client.0.runtime.clone(), Arc::clone(&parts.backlog), done);
         let machine = Machine::new(machine, client.rng());
         let is_transactional = transactional_id.is_some();
+        let enrolled = client.enrol(Enrolled::producer(transactional_id.as_deref()));
         let transacting = transactional_id
             .map(|id| Box::new(Transacting::new(&client, &parts.inbox, id, settings.transaction_timeout)));
         let observers = Observers::of(&interceptors, client.0.trace.as_ref());
@@ -876,7 +884,15 @@ impl ProducerBuilder {
         // One deadline bounds all that a record waits for.
         let enqueue_timeout = settings.enqueue_timeout.min(settings.delivery_timeout);
         let clock = client.0.clock.clone();
-        Ok(Producer(Arc::new(Shared { client, clock, parts, memory, observers, enqueue_timeout })))
+        Ok(Producer(Arc::new(Shared {
+            client,
+            clock,
+            parts,
+            memory,
+            observers,
+            enqueue_timeout,
+            _enrolled: enrolled,
+        })))
     }
 }
 

@@ -405,7 +405,6 @@ const FOREIGN: &[Foreign] = &[
         otherwise: Ignored("a consumer reads the topics it names, and no others"),
     },
     // Metrics, logs and the client's own description.
-    Foreign { names: &["enable.metrics.push"], anyway: NO, otherwise: NO_METRICS },
     Foreign { names: &["statistics.interval.ms"], anyway: &["0"], otherwise: NO_METRICS },
     Foreign {
         names: &[

@@ -284,6 +284,9 @@ settings! {
         /// Whether passwords and tokens may be sent over connections that are not encrypted, where everybody on the way can read
         /// them: PLAIN and OAUTHBEARER without TLS. SCRAM does not send the password.
         allow_plaintext_credentials: bool = (false), Flag, [], [];
+        /// Whether the client pushes its metrics to brokers that ask for them (KIP-714). A client that counts nothing
+        /// ([`ClientBuilder::metrics`](crate::ClientBuilder::metrics)) has nothing to push, and asks no broker.
+        metrics_push: bool = (true), Flag, ["enable.metrics.push"], [];
         /// The memory for records, in bytes: half of it for producers, half for consumers.
         memory_bytes_max: usize = (64 MiB), Number { least: 8192, ..MEMORY }, [], [];
     }

@@ -31,6 +31,7 @@ mod sessions;
 mod spans;
 mod stalls;
 mod stops;
+mod telemetry;
 mod transactional_ids;
 mod transactions;
 mod unflushed;

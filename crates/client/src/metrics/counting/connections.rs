@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use milena_core::Failure;
 use milena_core::lifecycle::End;
+use milena_core::{BrokerId, Failure};
 use milena_messages::ApiKey;
 
 use crate::metrics::{Counter, Gauge, Histogram, Registry, families};
@@ -48,6 +48,11 @@ impl Connections {
         if !throttle.is_zero() {
             self.note_throttle(api, throttle);
         }
+    }
+
+    /// The histogram of a broker's requests.
+    pub(crate) fn node(&self, broker: BrokerId) -> Arc<Histogram> {
+        self.registry.histogram(&families::NODE_REQUEST_SECONDS, &[&broker.to_string()])
     }
 
     /// A broker ordered to wait.
