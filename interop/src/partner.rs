@@ -17,7 +17,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -234,6 +234,14 @@ pub fn java(program: &str, version: &str) -> anyhow::Result<Command> {
     Ok(java)
 }
 
+/// The folder with the compiled programs of `java/`, for a broker that has one of them as a plugin.
+///
+/// # Errors
+/// They do not build, or the jars cannot be fetched.
+pub fn java_classes() -> anyhow::Result<&'static Path> {
+    java_programs().map(PathBuf::as_path)
+}
+
 /// The program in `java/letters`, which writes dead letters by the classes of Spring Kafka and Kafka Streams.
 ///
 /// # Errors
@@ -304,7 +312,7 @@ fn java_programs() -> anyhow::Result<&'static PathBuf> {
         javac
             .args(["-Xlint:all", "-Werror", "--release", "17", "-cp", &dist.classpath(), "-d"])
             .arg(programs());
-        for program in ["Partner", "MessageSets", "Member"] {
+        for program in ["Partner", "MessageSets", "Member", "Receiver", "Telemetry"] {
             javac.arg(xtask::root().join(format!("interop/java/{program}.java")));
         }
         run_build(javac)

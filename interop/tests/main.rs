@@ -33,6 +33,7 @@ mod sasl;
 mod schemas;
 mod security_admin;
 mod soak;
+mod telemetry;
 mod tls;
 mod tokens;
 mod transactions;

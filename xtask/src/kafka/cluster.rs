@@ -42,7 +42,8 @@ impl Cluster {
     }
 
     /// As [`Cluster::start`], with lines (`name=value`) added to every node's settings. `{broker}`, `{controller}` and `{sasl}` in
-    /// them stand for the ports of a node, and a line that begins with `-D` is a system property of Java.
+    /// them stand for the ports of a node, a line that begins with `-D` is a system property of Java, and `-cp=FOLDER` adds a folder
+    /// with classes of plugins.
     ///
     /// # Errors
     /// As [`Cluster::start`].

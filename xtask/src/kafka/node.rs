@@ -125,7 +125,8 @@ impl Node {
 fn spawn(dist: &Dist, heap: &str, config: &Path, log: &Path) -> anyhow::Result<Child> {
     let out = fs::OpenOptions::new().create(true).append(true).open(log)?;
     let text = fs::read_to_string(config).with_context(|| format!("reading {}", config.display()))?;
-    java(dist, heap)?
+    let folders: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(CLASSES)).collect();
+    java_with(dist, heap, &folders)?
         .args(text.lines().filter_map(|line| line.strip_prefix(SYSTEM_PROPERTY)))
         .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"])
         .args(["Tether", "kafka.Kafka"])
@@ -141,6 +142,8 @@ fn spawn(dist: &Dist, heap: &str, config: &Path, log: &Path) -> anyhow::Result<C
 
 /// Before a system property of Java in a settings file, where it is a comment for Kafka.
 const SYSTEM_PROPERTY: &str = "# java ";
+/// Before a folder with classes of a plugin, likewise.
+const CLASSES: &str = "# classes ";
 
 /// The settings file of node `id`: unique to its cluster, and on the command line of its process.
 pub(super) fn config_path(dir: &Path, id: usize) -> PathBuf {
@@ -152,8 +155,17 @@ pub(super) fn config_path(dir: &Path, id: usize) -> PathBuf {
 /// # Errors
 /// The tether does not compile.
 pub(super) fn java(dist: &Dist, heap: &str) -> anyhow::Result<Command> {
+    java_with(dist, heap, &[])
+}
+
+/// As `java`, with more folders of classes.
+fn java_with(dist: &Dist, heap: &str, folders: &[&str]) -> anyhow::Result<Command> {
+    let mut classes = format!("{}:{}", tether()?.display(), dist.classpath());
+    for folder in folders {
+        classes = format!("{classes}:{folder}");
+    }
     let mut java = Command::new("java");
-    java.arg(heap).arg("-cp").arg(format!("{}:{}", tether()?.display(), dist.classpath()));
+    java.arg(heap).arg("-cp").arg(classes);
     Ok(java)
 }
 
@@ -246,6 +258,10 @@ share.coordinator.state.topic.min.isr={quorum_min}
         let setting = setting.replace("{sasl}", &sasl.to_string());
         if setting.starts_with("-D") {
             text += SYSTEM_PROPERTY;
+        }
+        if let Some(folder) = setting.strip_prefix("-cp=") {
+            text += &format!("{CLASSES}{folder}\n");
+            continue;
         }
         text += &setting.replace("{controller}", &controller.to_string());
         text.push('\n');
