@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    acl, broker, consume, dashboards, dlq, doctor, exporter, groups, produce, profile, quota, token, top,
-    topics, txn, user, verifiable,
+    acl, broker, client_metrics, consume, dashboards, dlq, doctor, exporter, groups, produce, profile, quota,
+    token, top, topics, txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     User(user::Args),
     /// List, set and delete the quotas of users, client ids and IP addresses
     Quota(quota::Args),
+    /// List, set and delete subscriptions to metrics of clients
+    ClientMetrics(client_metrics::Args),
     /// Create, list, renew and end delegation tokens
     Token(token::Args),
     /// Send records from stdin or a file

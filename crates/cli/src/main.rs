@@ -87,6 +87,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Acl(args) => commands::acl::run(args, &interrupt).await,
             Command::User(args) => commands::user::run(args, &interrupt).await,
             Command::Quota(args) => commands::quota::run(args, &interrupt).await,
+            Command::ClientMetrics(args) => commands::client_metrics::run(args, &interrupt).await,
             Command::Token(args) => commands::token::run(args, &interrupt).await,
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,

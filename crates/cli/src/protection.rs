@@ -22,6 +22,7 @@ impl Command {
             Self::Acl(args) => args.destroys(),
             Self::User(args) => args.destroys(),
             Self::Quota(args) => args.destroys(),
+            Self::ClientMetrics(args) => args.destroys(),
             Self::Token(args) => args.destroys(),
             Self::Demo(_)
             | Self::Broker(_)

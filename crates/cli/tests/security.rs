@@ -174,6 +174,33 @@ fn who_may_not_is_told_what_is_missing() {
 }
 
 #[test]
+fn subscriptions_to_client_metrics_are_set_listed_and_deleted() {
+    let guarded = Guarded::start();
+    let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+    assert_eq!(guarded.ok(&["client-metrics", "list"]), "");
+    let set = ["client-metrics", "set", "all", "--metric", "a.", "-m", "b.", "--interval", "0.5"];
+    guarded.ok(&[&set[..], &["--match", "client_id=x.*", "-M", "client_source_port=1"]].concat());
+    let table = "\
+name  metrics  interval.ms  match
+all   a.,b.    500          client_id=x.*,client_source_port=1
+";
+    assert_eq!(words(&guarded.ok(&["client-metrics", "list"])), words(table));
+    guarded.ok(&["client-metrics", "set", "all", "--metric", "*"]);
+    let line = "{\"name\":\"all\",\"interval.ms\":\"500\",\"match\":\"client_id=x.*,client_source_port=1\",\
+                \"metrics\":\"*\"}\n";
+    assert_eq!(guarded.ok(&["client-metrics", "list", "--json"]), line);
+    assert_fails(&guarded.run(&["client-metrics", "set", "all"]), 2, "--metric");
+    assert_fails(
+        &guarded.run(&["client-metrics", "set", "all", "-i", "0.01"]),
+        2,
+        "interval must be between",
+    );
+    assert_fails(&guarded.run(&["client-metrics", "delete", "none"]), 4, "there is no subscription none");
+    guarded.ok(&["client-metrics", "rm", "all"]);
+    assert_eq!(guarded.ok(&["client-metrics", "list"]), "");
+}
+
+#[test]
 fn quotas_are_set_listed_and_deleted() {
     let guarded = Guarded::start();
     let set = [

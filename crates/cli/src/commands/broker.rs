@@ -8,7 +8,8 @@ use milena::oauth::Endpoint;
 use milena_broker::{Authority, Authorizer, Broker, Builder, Listener, OauthValidator, SaslMechanism, Tls};
 use tokio::net::lookup_host;
 
-use crate::cluster::property;
+use super::pushed;
+use crate::cluster::{property, seconds};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Reader, print, tell};
@@ -116,6 +117,11 @@ pub(crate) struct Args {
     /// Set a broker config by Kafka's name, such as group.min.session.timeout.ms or log.retention.ms; may be repeated
     #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = property)]
     pub(crate) configs: Vec<(String, String)>,
+
+    /// Ask all clients for all their metrics (KIP-714) at this interval, from 0.1 to 3600 seconds, and print each push as a line of
+    /// JSON
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) client_metrics: Option<Duration>,
 }
 
 /// What a word of --sasl means.
@@ -328,6 +334,9 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
             cluster.bootstrap()
         ));
     }
+    if let Some(interval) = args.client_metrics {
+        pushed::subscribe(&cluster, interval)?;
+    }
     for Topic { name, partitions } in &args.topics {
         // With --data-dir it may exist from an earlier run.
         if cluster.leader(name, 0).is_none() {
@@ -339,7 +348,19 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     }
     // A closed stdout does not stop the broker: a program that started it with a fixed port need not read the line.
     let (Reader::Listening | Reader::Gone) = print(&format!("{}\n", cluster.bootstrap()))?;
-    interrupt.asked().await;
+    match args.client_metrics {
+        None => interrupt.asked().await,
+        Some(interval) => {
+            tokio::select! {
+                () = interrupt.asked() => {}
+                // When nobody reads it any more the broker goes on.
+                printed = pushed::print_all(&cluster, interval) => {
+                    printed?;
+                    interrupt.asked().await;
+                }
+            }
+        }
+    }
     cluster.shutdown().await.map_err(|error| Failure::failed(error.to_string()))
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod acl;
 pub(crate) mod broker;
 pub(crate) mod chosen;
+pub(crate) mod client_metrics;
 pub(crate) mod consume;
 pub(crate) mod dashboards;
 pub(crate) mod dlq;
@@ -11,6 +12,7 @@ pub(crate) mod exporter;
 pub(crate) mod groups;
 pub(crate) mod produce;
 pub(crate) mod profile;
+mod pushed;
 pub(crate) mod quota;
 pub(crate) mod token;
 pub(crate) mod top;
