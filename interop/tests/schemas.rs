@@ -2,13 +2,18 @@
 
 use std::fmt::Debug;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use milena::{Client, Record};
+use milena_broker::Broker;
 use milena_interop::real;
+use milena_pipeline::dead_letters::DeadLetters;
+use milena_pipeline::{Failure, Pipeline, Record as Taken, Retry};
 use milena_registry::framing::{Part, SchemaId, write_prefix};
 use milena_registry::{
     Avro, CompatibilityLevel, Decode, Deletion, DynamicMessage, DynamicProtobuf, Encode, Format, JsonSchema,
     RecordEncoder, Reference, ReflectMessage as _, RegistryError, RegistryErrorKind, RegistrySerde, Schema,
-    SchemaRegistry, SchemaType, Version,
+    SchemaRegistry, SchemaType, TypedTopic as _, Version,
 };
 use serde::{Deserialize, Serialize};
 use xtask::apicurio::Apicurio;
@@ -194,4 +199,53 @@ async fn values_of_all_formats_go_through_apicurio() {
     serde.encode(&writer, &order, &mut again).expect("it fits");
     assert_eq!(again, payload);
     assert_eq!(order.descriptor().full_name(), "shop.Order");
+}
+
+#[tokio::test]
+async fn a_pipeline_puts_records_aside_that_cannot_be_decoded() {
+    let Some(registry) = client() else { return };
+    let cluster = Broker::builder().start().await.expect("a broker");
+    cluster.create_topic("orders", 1).expect("a topic");
+    let client = Client::connect(cluster.bootstrap()).await.expect("a client");
+    let avro = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"},{"name":"item","type":"string"}]}"#;
+    let serde = RegistrySerde::new(&registry, Avro).schema(Schema::avro(avro)).auto_register(true);
+    let producer = client.producer().build().await.expect("a producer");
+    let orders = producer.topic("orders").await.expect("a topic").typed::<Order, _>(serde.clone());
+    let order = |id| Order { id, item: "ink".into() };
+    orders.send(Record::new(), &order(1)).await.expect("written");
+    producer.send(Record::to("orders").value("no schema")).await.expect("written");
+    producer.send(Record::to("orders").value(b"\0\x7f\xff\xff\xffx")).await.expect("written");
+    orders.send(Record::new(), &order(2)).await.expect("written");
+
+    let (charged, mut charges) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |record: Taken| {
+        let (serde, charged) = (serde.clone(), charged.clone());
+        async move {
+            let headers: Vec<_> = record.headers().collect();
+            let value = record.value().unwrap_or_default();
+            // While the registry is down, a record that needs it is tried again; one that cannot be read is put aside.
+            let order: Order = serde.read(Part::Value, value, &headers).await.map_err(|error| match error
+                .is_retriable()
+            {
+                true => Failure::retriable(error),
+                false => Failure::poison(error),
+            })?;
+            charged.send(order.id).map_err(Failure::fatal)
+        }
+    };
+    let report = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+        .order(milena_pipeline::Order::Partition)
+        .retry(Retry::fixed(Duration::from_millis(1)).attempts(2))
+        .dead_letters(DeadLetters::to("orders.dlq").create(true))
+        .run(handler, async { while charges.recv().await != Some(2) {} })
+        .await
+        .expect("the pipeline goes on");
+    assert_eq!((report.finished, report.dead, report.retries), (4, 2, 0), "{report:?}");
+    let mut letters =
+        client.consumer_direct().topic("orders.dlq").until_end().build().await.expect("a consumer");
+    let mut values = Vec::new();
+    while let Some(batch) = letters.next().await.expect("a batch") {
+        values.extend(batch.iter().map(|letter| letter.value().expect("a value").to_vec()));
+    }
+    assert_eq!(values, [&b"no schema"[..], b"\0\x7f\xff\xff\xffx"]);
 }
