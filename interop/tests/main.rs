@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod churn;
 mod client;
+mod compat;
 mod conformance;
 mod console;
 mod crashes;

@@ -52,7 +52,8 @@ fn agrees_with_confluents_rules_at_every_level() {
     let mut wrong = String::new();
     let mut count = 0;
     for case in cases() {
-        let expected = &case["confluent"];
+        // docs/schemas.md tells where we differ, and why.
+        let expected = if case["ours"]["levels"].is_object() { &case["ours"] } else { &case["confluent"] };
         count += 1;
         match answer(&case) {
             Err(error) if expected["error"].is_string() => drop(error),

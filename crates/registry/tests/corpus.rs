@@ -10,6 +10,15 @@ use std::path::Path;
 #[path = "../../../fuzz/bodies/avro.rs"]
 mod avro;
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/compat_avro.rs"]
+mod compat_avro;
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/compat_json.rs"]
+mod compat_json;
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/compat_protobuf.rs"]
+mod compat_protobuf;
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
 #[path = "../../../fuzz/bodies/framing_apicurio.rs"]
 mod framing_apicurio;
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
@@ -72,6 +81,21 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn avro_inputs() {
     replay("avro", avro::run);
+}
+
+#[test]
+fn compat_avro_inputs() {
+    replay("compat_avro", compat_avro::run);
+}
+
+#[test]
+fn compat_json_inputs() {
+    replay("compat_json", compat_json::run);
+}
+
+#[test]
+fn compat_protobuf_inputs() {
+    replay("compat_protobuf", compat_protobuf::run);
 }
 
 #[test]

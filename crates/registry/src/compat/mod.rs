@@ -24,6 +24,7 @@
 //! ```
 
 mod avro;
+mod fingerprint;
 mod json;
 mod kind;
 mod pairs;
@@ -34,6 +35,7 @@ mod value;
 use std::fmt;
 use std::str::FromStr;
 
+pub use self::fingerprint::Identity;
 pub use self::kind::Kind;
 use self::pairs::Finding;
 pub use self::rules::Rules;
