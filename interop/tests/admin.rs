@@ -1,6 +1,7 @@
 //! Creates, changes and deletes a topic with Kafka's command line tools and with every partner's admin client. The embedded
 //! broker must give the same results as real Kafka.
 
+use milena::{Client, NewTopic, Record};
 use milena_interop::embedded::Embedded;
 use milena_interop::partner::Partner;
 use milena_interop::real;
@@ -105,4 +106,51 @@ fn every_partner_walks_a_topics_life() {
         assert!(real.contains(&("create".into(), "ok".into())), "{partner:?}: {real:?}");
         assert_eq!(partner.admin(embedded.bootstrap(), &topic).unwrap(), real, "{partner:?}");
     }
+}
+
+/// The directories of every broker, whose replicas of a topic are all there and alike.
+#[tokio::main]
+async fn log_dirs(bootstrap: &str, brokers: usize, knows_volumes: bool) {
+    let client = Client::connect(bootstrap).await.unwrap();
+    let (admin, topic) = (client.admin(), "measured");
+    let new = NewTopic::new(topic).partitions(1).replication(brokers as i16);
+    admin.create_topics([new]).await.unwrap().remove(0).1.unwrap();
+    let producer = client.producer().build().await.unwrap();
+    producer.send(Record::to(topic).value(&[b'x'; 5000])).await.unwrap();
+    // Followers get it later.
+    let begun = std::time::Instant::now();
+    loop {
+        let listing = admin.describe_log_dirs().await.unwrap();
+        assert!(listing.failed.is_empty(), "{listing:?}");
+        assert_eq!(listing.log_dirs.len(), brokers);
+        for dir in &listing.log_dirs {
+            assert!(dir.error.is_none() && !dir.path.is_empty(), "{dir:?}");
+            assert_eq!(dir.total_bytes.is_some(), knows_volumes, "{dir:?}");
+            assert!(dir.usable_bytes <= dir.total_bytes, "{dir:?}");
+        }
+        let replicas = listing.log_dirs.iter().flat_map(|dir| &dir.replicas);
+        let sizes: Vec<_> = replicas.filter(|of| *of.topic == *topic).map(|of| of.bytes).collect();
+        assert_eq!(sizes.len(), brokers, "{listing:?}");
+        if sizes.iter().all(|bytes| (5000..6000).contains(bytes)) {
+            return;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{sizes:?}");
+    }
+}
+
+#[test]
+fn log_dirs_of_the_embedded_broker_are_described() {
+    log_dirs(Embedded::start(3).bootstrap(), 3, false);
+}
+
+#[test]
+fn log_dirs_of_real_kafka_are_described() {
+    let Some(kafka) = real::three() else { return };
+    log_dirs(&kafka.bootstrap(), 3, true);
+}
+
+#[test]
+fn log_dirs_of_kafka_3_9_are_described() {
+    let Some(kafka) = real::old() else { return };
+    log_dirs(&kafka.bootstrap(), 1, true);
 }

@@ -465,6 +465,11 @@ impl State {
         self.save()
     }
 
+    /// The data directory; none if logs are in memory.
+    pub(crate) fn directory(&self) -> Option<String> {
+        self.storage.as_ref().map(|storage| storage.dir().display().to_string())
+    }
+
     /// The bytes of all logs.
     pub(crate) fn log_bytes(&self) -> u64 {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);

@@ -84,6 +84,10 @@ impl Storage {
         Err(Error::refused(format!("another broker uses the data directory {}", dir.display())))
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Opens the journal of groups.
     pub(crate) fn open_groups(&self) -> Result<Journal<groups::Record>, Error> {
         Journal::open(&self.dir.join(GROUPS))

@@ -162,11 +162,11 @@ fn a_disk_that_is_full_is_named_with_its_directory() {
 fn a_broker_says_what_clients_ask_for_in_vain() {
     let mut broker = Process::spawn(&["broker", "--port", "0"], "");
     let mut client = TcpStream::connect(broker.stdout_line()).unwrap();
-    // DescribeLogDirs (35) v1, correlation id 7, client id `x`; what follows does not matter.
-    let request = [0, 35, 0, 1, 0, 0, 0, 7, 0, 1, b'x'];
+    // AlterReplicaLogDirs (34) v2, correlation id 7, client id `x`; what follows does not matter.
+    let request = [0, 34, 0, 2, 0, 0, 0, 7, 0, 1, b'x', 0];
     client.write_all(&[&(request.len() as u32).to_be_bytes()[..], &request].concat()).unwrap();
     let line = broker.stderr_line_with("does not serve");
-    assert!(line.starts_with("warning: ") && line.contains("DescribeLogDirs"), "{line}");
+    assert!(line.starts_with("warning: ") && line.contains("AlterReplicaLogDirs"), "{line}");
 }
 
 #[test]

@@ -89,11 +89,11 @@ pub use admin::{
     Acl, AclFilter, AclOperation, AclPermission, AclResource, Admin, ApiSupport, BrokerDescription,
     ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource, DelegationToken,
     DeletedAcls, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
-    ListedTransaction, MemberDescription, NewDelegationToken, NewPartitions, NewTopic, OffsetAt,
-    OpenTransaction, PartitionDescription, PatternFilter, PatternType, ProducerDescription, QuotaChange,
-    QuotaDescription, QuotaEntity, QuotaFilter, ResourceType, ScramChange, ScramCredential, ScramMechanism,
-    TopicDescription, TopicRights, TransactionDescription, TransactionFilter, TransactionListing,
-    TransactionState,
+    ListedTransaction, LogDir, LogDirListing, MemberDescription, NewDelegationToken, NewPartitions, NewTopic,
+    OffsetAt, OpenTransaction, PartitionDescription, PatternFilter, PatternType, ProducerDescription,
+    QuotaChange, QuotaDescription, QuotaEntity, QuotaFilter, ReplicaSize, ResourceType, ScramChange,
+    ScramCredential, ScramMechanism, TopicDescription, TopicRights, TransactionDescription,
+    TransactionFilter, TransactionListing, TransactionState,
 };
 pub use builder::ClientBuilder;
 pub use client::Client;

@@ -148,6 +148,7 @@ const TABLE: &[(ApiKey, Resource, &str)] = &[
     (ApiKey::TxnOffsetCommit, Resource::Topic, "Read"),
     (ApiKey::EndTxn, Resource::TransactionalId, "Write"),
     (ApiKey::WriteTxnMarkers, Resource::Cluster, "ClusterAction"),
+    (ApiKey::DescribeLogDirs, Resource::Cluster, "Describe"),
     (ApiKey::DescribeProducers, Resource::Topic, "Read"),
     (ApiKey::DescribeTransactions, Resource::TransactionalId, "Describe"),
     (ApiKey::DescribeCluster, Resource::Cluster, "Describe"),

@@ -69,6 +69,7 @@ fn first_from(api: ApiKey) -> Option<i16> {
         | ApiKey::DescribeClientQuotas
         | ApiKey::DescribeCluster
         | ApiKey::DescribeConfigs
+        | ApiKey::DescribeLogDirs
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTopicPartitions
         | ApiKey::DescribeTransactions
@@ -130,7 +131,7 @@ mod tests {
             alter_user_scram_credentials, consumer_group_describe, consumer_group_heartbeat, create_acls,
             create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
             describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_groups,
-            describe_producers, describe_topic_partitions, describe_transactions,
+            describe_log_dirs, describe_producers, describe_topic_partitions, describe_transactions,
             describe_user_scram_credentials, elect_leaders, end_txn, fetch, find_coordinator, heartbeat,
             incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
             list_transactions, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, sync_group,
@@ -155,6 +156,7 @@ mod tests {
         check::<describe_cluster::DescribeClusterRequest>();
         check::<describe_configs::DescribeConfigsRequest>();
         check::<describe_groups::DescribeGroupsRequest>();
+        check::<describe_log_dirs::DescribeLogDirsRequest>();
         check::<describe_producers::DescribeProducersRequest>();
         check::<describe_topic_partitions::DescribeTopicPartitionsRequest>();
         check::<describe_transactions::DescribeTransactionsRequest>();

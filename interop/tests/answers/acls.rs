@@ -26,6 +26,7 @@ use milena_messages::describe_client_quotas::DescribeClientQuotasRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_groups::DescribeGroupsRequest;
+use milena_messages::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use milena_messages::describe_producers::{self, DescribeProducersRequest};
 use milena_messages::describe_topic_partitions::{self, DescribeTopicPartitionsRequest};
 use milena_messages::describe_transactions::DescribeTransactionsRequest;
@@ -509,6 +510,11 @@ fn everything(asker: &mut Asker, records: &Bytes) -> Vec<String> {
         0,
         &DescribeProducersRequest { topics: vec![of], ..Default::default() },
     );
+    let of = DescribableLogDirTopic { topic: topic(), partitions: vec![0], ..Default::default() };
+    for version in [2, 3] {
+        let request = DescribeLogDirsRequest { topics: Some(vec![of.clone()]), ..Default::default() };
+        probe(asker, s, "describe log dirs", version, &request);
+    }
     // Groups.
     for (key_type, key) in [(0, G), (1, X)] {
         let request =

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use milena_interop::letter::{Letter, TIME};
 use milena_interop::raw::{self, Raw};
 use milena_messages::ErrorCode;
+use milena_messages::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_wire::codec::Compression;
@@ -70,6 +71,44 @@ fn producer_id(raw: &mut Raw) -> (i64, i16) {
         }
         assert!(started.elapsed() < Duration::from_secs(20), "no producer ids");
     }
+}
+
+/// The sizes of replicas are those of the batches in them.
+#[test]
+fn sizes_are_told_as_kafka_does() {
+    compare(|asker| {
+        let name = "sized";
+        asker.create(name, 2);
+        for count in [1, 3] {
+            produce(asker, "a batch", &request(name, 1, Some(batch(count))), 9);
+        }
+        let topic = |topic: &str, partitions: &[i32]| DescribableLogDirTopic {
+            topic: topic.into(),
+            partitions: partitions.to_vec(),
+            ..Default::default()
+        };
+        for (what, topics) in [
+            ("all sizes", None),
+            ("sizes of nothing", Some(vec![])),
+            ("sizes", Some(vec![topic(name, &[0, 1])])),
+            ("sizes of one twice", Some(vec![topic(name, &[1, 1]), topic(name, &[1])])),
+            ("sizes of strangers", Some(vec![topic(name, &[-1, 7]), topic("nowhere", &[0])])),
+        ] {
+            for version in 1..=4 {
+                let what = format!("{what} v{version}");
+                let request = DescribeLogDirsRequest { topics: topics.clone(), ..Default::default() };
+                let Some(answer) = asker.ask(&what, &request, version) else { continue };
+                let [dir] = &answer.results[..] else { panic!("{answer:?}") };
+                let of_topic =
+                    dir.topics.iter().filter(|topic| topic.name == name).flat_map(|topic| &topic.partitions);
+                let mut sizes: Vec<_> = of_topic
+                    .map(|of| (of.partition_index, of.partition_size, of.offset_lag, of.is_future_key))
+                    .collect();
+                sizes.sort_unstable();
+                asker.say(&what, (answer.error_code, dir.error_code, sizes));
+            }
+        }
+    });
 }
 
 #[test]

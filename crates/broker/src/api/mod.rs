@@ -30,6 +30,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_delegation_token;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod describe_transactions;
@@ -107,6 +108,7 @@ static APIS: &[Api] = &[
     delete_acls::API,
     describe_configs::API,
     alter_configs::API,
+    describe_log_dirs::API,
     sasl_authenticate::API,
     create_partitions::API,
     create_delegation_token::API,

@@ -11,12 +11,13 @@ use milena_messages::create_topics::{
 };
 use milena_messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use milena_messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsRequestCursor, TopicRequest,
 };
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponseTopic};
 
-use crate::rig::{Rig, batch};
+use crate::rig::{PRODUCE, Rig, batch, produce};
 
 fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
     CreatableTopic { name: name.into(), num_partitions, replication_factor, ..Default::default() }
@@ -376,4 +377,49 @@ fn topics_are_described_page_by_page() {
         pages,
         [page(&[("a", 3), ("b", 1)]), page(&[("b", 2), ("c", 2)]), page(&[("c", 1), ("gone", 0)])]
     );
+}
+
+#[test]
+fn sizes_are_those_of_the_logs_and_each_node_tells_of_its_replicas() {
+    let rig = Rig::new(3);
+    create(&rig, vec![topic("two", 2, 2), topic("one", 1, 1)], false);
+    let sizes = |node: i32, topics: Option<Vec<DescribableLogDirTopic>>| {
+        let mut answer = rig.ask(node, 4, &DescribeLogDirsRequest { topics, ..Default::default() });
+        assert!(answer.error_code.is_none());
+        let dir = answer.results.pop().expect("one");
+        assert_eq!((dir.error_code, dir.log_dir.as_str(), dir.total_bytes), (ErrorCode::NONE, "memory", -1));
+        let of = |topic: milena_messages::describe_log_dirs::DescribeLogDirsTopic| {
+            let name = topic.name.to_string();
+            topic.partitions.into_iter().map(move |of| (name.clone(), of.partition_index, of.partition_size))
+        };
+        dir.topics.into_iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let leader = |name: &str| metadata(&rig, name).partitions[0].leader_id;
+    let bytes = batch(&["a", "b"], None);
+    for _ in 0..3 {
+        let request = produce("two", 0, Some(bytes.clone()), -1);
+        let answer = rig.ask(leader("two"), PRODUCE, &request);
+        assert!(answer.responses[0].partition_responses[0].error_code.is_none());
+    }
+    let expected = 3 * bytes.len() as i64;
+    let mut replicas = 0;
+    for node in 1..=3 {
+        let all = sizes(node, None);
+        for (name, index, size) in &all {
+            assert_eq!(*size, if (name.as_str(), *index) == ("two", 0) { expected } else { 0 });
+        }
+        replicas += all.len();
+        // Named twice, or not there.
+        let named = |topic: &str, partitions: &[i32]| DescribableLogDirTopic {
+            topic: topic.into(),
+            partitions: partitions.to_vec(),
+            ..Default::default()
+        };
+        let asked = vec![named("two", &[0, 9, 0]), named("none", &[0]), named("two", &[0, -1])];
+        let of_two: Vec<_> =
+            all.iter().filter(|(name, index, _)| name == "two" && *index == 0).cloned().collect();
+        assert_eq!(sizes(node, Some(asked)), of_two);
+        assert_eq!(sizes(node, Some(Vec::new())), []);
+    }
+    assert_eq!(replicas, 2 * 2 + 1, "each replica once");
 }

@@ -26,6 +26,7 @@ use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_delegation_token::DescribeDelegationTokenRequest;
 use milena_messages::describe_groups::DescribeGroupsRequest;
+use milena_messages::describe_log_dirs::DescribeLogDirsRequest;
 use milena_messages::describe_producers::DescribeProducersRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use milena_messages::describe_transactions::DescribeTransactionsRequest;
@@ -114,6 +115,7 @@ fn check_transactions(rig: &Rig, topic_id: Uuid) {
         ..Default::default()
     });
     check(rig, |_| UpdateFeaturesRequest::default());
+    check(rig, |_| DescribeLogDirsRequest { topics: None, ..Default::default() });
     check(rig, |_| DescribeProducersRequest::default());
     check(rig, |_| DescribeTransactionsRequest {
         transactional_ids: vec!["a".into(), "".into()],
@@ -256,7 +258,7 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| ListConfigResourcesRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 54, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 55, "all of them are checked above");
 }
 
 #[test]
@@ -410,7 +412,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
             Bytes::from(frame)
         };
         for _ in 0..3 {
-            for (key, version) in [(35, 1), (1234, 0), (3, 99)] {
+            for (key, version) in [(34, 2), (1234, 0), (3, 99)] {
                 assert!(rig.handle(1, &header(key, version)).is_err());
             }
             rig.ask(
@@ -426,7 +428,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
     });
     let told = warnings.0.lock().expect("no panic");
     let expected = [
-        "DescribeLogDirs is not implemented by this broker yet",
+        "AlterReplicaLogDirs is not implemented by this broker yet",
         "API key 1234 does not exist",
         "Metadata version 99",
         "share groups",

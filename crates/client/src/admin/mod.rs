@@ -28,6 +28,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_delegation_token;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_producers;
 mod describe_transactions;
 mod describe_user_scram_credentials;
@@ -64,6 +65,7 @@ pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource};
 pub use self::create_partitions::NewPartitions;
 pub use self::delegation_tokens::{DelegationToken, NewDelegationToken};
 pub use self::delete_acls::DeletedAcls;
+pub use self::describe_log_dirs::{LogDir, LogDirListing, ReplicaSize};
 pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use self::groups::{
     CommittedOffset, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,

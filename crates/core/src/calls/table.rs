@@ -260,6 +260,9 @@ pub const DESCRIBE_PRODUCERS: Row = Row {
 pub const DESCRIBE_PRODUCERS_OF_BROKER: Row =
     Row { route: Route::Named, moved: &[], again: &[], ..DESCRIBE_PRODUCERS };
 
+/// The directories of one broker and the sizes of its replicas. Each broker knows its own.
+pub const DESCRIBE_LOG_DIRS: Row = Row { api: ApiKey::DescribeLogDirs, again: &[], ..LIST_GROUPS };
+
 /// Ends transactions at single partitions, past their coordinators.
 pub const WRITE_TXN_MARKERS: Row = Row { api: ApiKey::WriteTxnMarkers, ..DELETE_RECORDS };
 
@@ -334,7 +337,7 @@ pub const HEARTBEAT: Row =
     Row { split: Split::Singly, ..of_coordinator(ApiKey::Heartbeat, Nature::Question) };
 
 /// All rows.
-pub static TABLE: [&Row; 36] = [
+pub static TABLE: [&Row; 37] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
@@ -356,6 +359,7 @@ pub static TABLE: [&Row; 36] = [
     &DESCRIBE_TRANSACTIONS,
     &DESCRIBE_PRODUCERS,
     &DESCRIBE_PRODUCERS_OF_BROKER,
+    &DESCRIBE_LOG_DIRS,
     &WRITE_TXN_MARKERS,
     &API_VERSIONS,
     &HEARTBEAT,
@@ -490,6 +494,7 @@ DescribeProducers newest: Leader, ByBroker, Question, Attempts
     moved: NOT_LEADER_OR_FOLLOWER
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
 DescribeProducers newest: Named, ByBroker, Question, Attempts
+DescribeLogDirs newest: Named, ByBroker, Question, Attempts
 WriteTxnMarkers newest: Leader, ByBroker, Order, Attempts
     moved: NOT_LEADER_OR_FOLLOWER
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
