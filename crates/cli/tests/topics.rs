@@ -41,6 +41,29 @@ fn beginnings(cluster: &Cluster) -> Vec<i64> {
 }
 
 #[test]
+fn sizes_are_shown() {
+    let cluster = start();
+    let list: serde_json::Value =
+        serde_json::from_slice(&cluster.ok(&["topics", "ls", "--sizes", "-J"], "")).expect("JSON");
+    let bytes = list["bytes"].as_u64().expect("a number");
+    assert!(bytes > 15 * 10, "{list}");
+    let listed = text(&cluster.run(&["topics", "ls", "-s"], ""));
+    assert!(listed.starts_with("t  partitions 2  replicas 1  size ") && listed.ends_with("B\n"), "{listed}");
+    let without: serde_json::Value =
+        serde_json::from_slice(&cluster.ok(&["topics", "ls", "-J"], "")).expect("JSON");
+    assert_eq!(without.get("bytes"), None);
+    let dirs: serde_json::Value =
+        serde_json::from_slice(&cluster.ok(&["topics", "log-dirs", "-J"], "")).expect("JSON");
+    let expect = serde_json::json!({
+        "broker": 1, "path": "memory", "is_online": true, "replica_count": 2, "bytes": bytes, "usable_bytes": null,
+        "total_bytes": null,
+    });
+    assert_eq!(dirs, expect);
+    let shown = text(&cluster.run(&["topics", "log-dirs"], ""));
+    assert!(shown.starts_with("broker  directory  replicas") && shown.contains("memory"), "{shown}");
+}
+
+#[test]
 fn settings_are_shown_and_changed() {
     let cluster = Cluster::start(&["--topic", "t", "--topic", "u"]);
     assert_eq!(text(&config(&cluster, "show", &["t"])), "", "all are defaults");

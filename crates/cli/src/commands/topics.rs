@@ -1,6 +1,8 @@
-//! `milena topics`: lists, creates, describes and deletes topics, changes their settings and deletes their oldest records.
+//! `milena topics`: lists, creates, describes and deletes topics, changes their settings, deletes their oldest records and shows what
+//! they take on the disks of brokers.
 
 mod config;
+mod sizes;
 mod truncate;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use crate::cluster::{Cluster, Connected, property};
 use crate::exit::{Exit, Failure, summary};
 use crate::interrupt::Interrupt;
 use crate::output::{to_json, write_out};
+use crate::units::Bytes;
 
 /// List, create, describe and delete topics, change their settings, and delete their oldest records.
 #[derive(Debug, clap::Args)]
@@ -33,6 +36,9 @@ pub(crate) enum Command {
         /// List Kafka's internal topics too
         #[arg(short, long)]
         internal: bool,
+        /// Show how many bytes all replicas of each topic take
+        #[arg(short, long)]
+        sizes: bool,
         /// One JSON object a line
         #[arg(short = 'J', long)]
         json: bool,
@@ -72,6 +78,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Show the directories of brokers, with the sizes of the replicas in them and of their volumes
+    LogDirs {
+        /// One JSON object a line
+        #[arg(short = 'J', long)]
+        json: bool,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
     /// Show and change settings
     Config(config::Args),
     /// Delete the oldest records of partitions. Shows the plan; only --yes changes something
@@ -95,6 +109,7 @@ impl Command {
             Self::List { cluster, .. }
             | Self::Create { cluster, .. }
             | Self::Describe { cluster, .. }
+            | Self::LogDirs { cluster, .. }
             | Self::Delete { cluster, .. } => cluster,
             Self::Config(args) => args.cluster(),
             Self::Truncate(args) => &args.cluster,
@@ -112,6 +127,7 @@ impl Args {
             Command::List { .. }
             | Command::Create { .. }
             | Command::Describe { .. }
+            | Command::LogDirs { .. }
             | Command::Config(_)
             | Command::Truncate(_) => return None,
         };
@@ -125,7 +141,7 @@ pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
         Command::Create { .. } | Command::Delete { .. } => true,
         Command::Config(args) => args.changes(),
         Command::Truncate(args) => args.changes(),
-        Command::List { .. } | Command::Describe { .. } => false,
+        Command::List { .. } | Command::Describe { .. } | Command::LogDirs { .. } => false,
     };
     interrupt.or(carry_out(args.command)).await.map_err(|failure| match failure.exit() {
         Exit::Interrupted if changes => {
@@ -142,7 +158,8 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
     let connected = command.cluster().connect().await?;
     let admin = connected.admin();
     match command {
-        Command::List { internal, json, .. } => list(&admin, internal, json).await,
+        Command::List { internal, sizes, json, .. } => list(&admin, internal, sizes, json).await,
+        Command::LogDirs { json, .. } => sizes::log_dirs(&admin, json).await,
         Command::Create { topics, partitions, replicas, configs, if_not_exists, .. } => {
             let new = topics.into_iter().map(|name| new_topic(name, partitions, replicas, &configs));
             let made = admin.create_topics(new).await?;
@@ -255,9 +272,16 @@ struct Listed<'a> {
     partition_count: usize,
     replica_count: usize,
     is_internal: bool,
+    /// Of all replicas, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
-async fn list(admin: &Admin, internal: bool, json: bool) -> Result<(), Failure> {
+async fn list(admin: &Admin, internal: bool, sizes: bool, json: bool) -> Result<(), Failure> {
+    let (sizes, incomplete) = match sizes {
+        true => sizes::of_topics(admin).await.map(|(sizes, incomplete)| (Some(sizes), incomplete))?,
+        false => (None, None),
+    };
     let mut topics = admin.topics().await?;
     topics.retain(|topic| internal || !topic.is_internal);
     topics.sort_by(|a, b| a.name.cmp(&b.name));
@@ -269,16 +293,19 @@ async fn list(admin: &Admin, internal: bool, json: bool) -> Result<(), Failure> 
             partition_count: topic.partitions.len(),
             replica_count: topic.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0),
             is_internal: topic.is_internal,
+            bytes: sizes.as_ref().map(|sizes| sizes.get(&topic.name).copied().unwrap_or(0)),
         };
         // Writing into a String cannot fail.
         let _ = if json {
             writeln!(text, "{}", to_json(&listed)?)
         } else {
-            let Listed { topic, partition_count, replica_count, .. } = listed;
-            writeln!(text, "{topic:<width$}  partitions {partition_count}  replicas {replica_count}")
+            let Listed { topic, partition_count, replica_count, bytes, .. } = listed;
+            let size = bytes.map_or_else(String::new, |bytes| format!("  size {}", Bytes(bytes)));
+            writeln!(text, "{topic:<width$}  partitions {partition_count}  replicas {replica_count}{size}")
         };
     }
-    write_out(&text)
+    write_out(&text)?;
+    incomplete.map_or(Ok(()), Err)
 }
 
 #[derive(Serialize)]
