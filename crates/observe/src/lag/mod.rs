@@ -5,8 +5,9 @@
 //!                                                     └── of all partitions ─▶ Status::of_group, hot
 //! ```
 //!
-//! Everything here is pure: the caller looks offsets up and says what time it is. The memory of a partition is of constant size
-//! and holds no pointers, however long it is watched.
+//! Everything here is pure: the caller looks offsets up and says what time it is. The memory of a partition is bounded, however long
+//! it is watched. Who watches several groups keeps one [`PartitionEnds`] for each partition and one [`GroupLag`] for each group at it,
+//! because ends and their times are the larger part, and the same for all groups.
 //!
 //! The statuses are [Burrow's](https://github.com/linkedin/Burrow/wiki/Consumer-Lag-Evaluation-Rules). Three things differ:
 //! lag is computed at each look and not at each commit, so the lag of a group that stopped goes on growing; a partition whose
@@ -38,6 +39,6 @@ mod window;
 
 pub use self::hot::{Hot, hot};
 pub use self::pace::{CatchUp, Pace, Place};
-pub use self::partition::{Look, PartitionLag, PartitionReport, Retention};
+pub use self::partition::{GroupLag, Look, PartitionEnds, PartitionLag, PartitionReport, Retention};
 pub use self::status::{Commit, Rules, Status};
 pub use self::times::TimeLag;

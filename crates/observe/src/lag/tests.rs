@@ -299,6 +299,31 @@ fn a_topic_that_was_made_again_is_another_one() {
     assert_eq!((report.lag, report.status, report.pace), (Some(1), Status::Ok, None));
 }
 
+#[test]
+fn a_group_that_commits_nothing_any_more_takes_200_bytes_and_its_partition_is_remembered_once() {
+    let (mut ends, mut idle, mut late) =
+        (PartitionEnds::default(), PartitionLag::default(), GroupLag::default());
+    for at in 0..100 {
+        let look = Look { committed: Some(7), ..Look::at(at * 1000, 10 + at) };
+        idle.see(&look);
+        assert!(ends.see(&look));
+        if at >= 97 && at != 98 {
+            late.see(&ends, &look);
+        }
+    }
+    assert!(idle.group_bytes() <= 240, "{}", idle.group_bytes());
+    // It left a look out, so that it has one: its pace is not known.
+    assert_eq!(late.report(&ends, &Rules::default()).pace, None);
+    assert_eq!(late.report(&ends, &Rules::default()).lag, Some(102));
+    ends.see(&Look::at(200_000, 200));
+    assert_eq!(
+        late.report(&ends, &Rules::default()).status,
+        Status::NotFound,
+        "it has not seen the last look"
+    );
+}
+
+/// A type that can be copied has no heap.
 fn is_of_constant_size<T: Copy>() -> usize {
     size_of::<T>()
 }
@@ -321,9 +346,8 @@ fn any_look() -> impl Strategy<Value = Look> {
 
 proptest! {
     #[test]
-    fn memory_is_constant_and_nothing_that_is_seen_panics(looks in proptest::collection::vec(any_look(), 0..200)) {
-        // A type that can be copied has no heap.
-        prop_assert!(is_of_constant_size::<PartitionLag>() <= 2048 + 512);
+    fn memory_is_bounded_and_nothing_that_is_seen_panics(looks in proptest::collection::vec(any_look(), 0..200)) {
+        prop_assert!(is_of_constant_size::<PartitionEnds>() <= 1536);
         let mut partition = PartitionLag::default();
         for look in &looks {
             partition.see(look);
@@ -333,6 +357,7 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&report.complete));
             hot(&[report, report]);
         }
+        prop_assert!(partition.group_bytes() <= 200 + 512, "{}", partition.group_bytes());
     }
 
     #[test]

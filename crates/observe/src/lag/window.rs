@@ -1,6 +1,6 @@
-//! The last few of something, without a heap.
+//! The last few of something.
 
-/// The last `N` items, the oldest first.
+/// The last `N` items, the oldest first, without a heap.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window<T, const N: usize> {
     items: [T; N],
@@ -49,5 +49,37 @@ impl<T: Copy, const N: usize> Window<T, N> {
 
     pub(super) fn last_mut(&mut self) -> Option<&mut T> {
         self.items[..self.len].last_mut()
+    }
+}
+
+/// The last `N` items, the oldest first, with memory for twice as many as there are at most.
+#[derive(Debug, Clone)]
+pub(super) struct Recent<T, const N: usize>(Vec<T>);
+
+impl<T, const N: usize> Default for Recent<T, N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T, const N: usize> Recent<T, N> {
+    /// Adds an item, and forgets the oldest one if there are `N`.
+    pub(super) fn push(&mut self, item: T) {
+        if self.0.len() == N {
+            self.0.remove(0);
+        } else if self.0.len() == self.0.capacity() {
+            // A Vec has room for four at least, and most groups of a cluster commit nothing any more: they have one.
+            self.0.reserve_exact(self.0.len().clamp(1, N - self.0.len()));
+        }
+        self.0.push(item);
+    }
+
+    pub(super) fn items(&self) -> &[T] {
+        &self.0
+    }
+
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.0.capacity()
     }
 }
