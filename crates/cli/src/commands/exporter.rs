@@ -19,9 +19,12 @@ Examples:
   milena exporter --topics 'orders|payments' --probe milena-probe
 
 It asks the cluster each --interval, and scrapes get what was seen last: topics with offsets,
-leaders and replicas; groups with members, state, committed offsets, lag in records and in time,
-and Burrow's statuses. A probe writes a record each second to a topic of its own, which must
-exist, and counts what comes back late (after 5 s) or not (within 60 s).
+leaders, replicas, sizes in bytes and what open transactions hold back; groups with members,
+state, committed offsets, lag in records and in time, and Burrow's statuses. Lag ends at the high
+watermark, or at the last stable offset for groups of --read-committed: brokers do not know how a
+group reads. Sizes need the right Describe on the cluster. A probe writes a record each second to
+a topic of its own, which must exist, and counts what comes back late (after 5 s) or not (within
+60 s).
 
 Metrics are told to everyone who can connect to the address, and show names of topics and groups.";
 
@@ -49,9 +52,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATTERN", value_parser = whole)]
     groups: Option<Regex>,
 
+    /// Groups that read with isolation.level=read_committed: their lag ends at the last stable offset
+    #[arg(long, value_name = "PATTERN", value_parser = whole)]
+    read_committed: Option<Regex>,
+
     /// Kafka's internal topics too
     #[arg(long)]
     internal: bool,
+
+    /// Export lag for N partitions of groups at most
+    #[arg(long, value_name = "N", default_value_t = Plan::default().pairs_max)]
+    pairs_max: usize,
 
     /// Write a record each second to this topic, and read it back
     #[arg(long, value_name = "TOPIC")]
@@ -79,14 +90,17 @@ fn chosen(pattern: Option<Regex>) -> Chosen {
 
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
-    let Args { listen, interval, names, topics, groups, internal, probe, cluster } = args;
+    let Args { listen, interval, names, topics, groups, read_committed, internal, pairs_max, probe, cluster } =
+        args;
     let connected = interrupt.or(async { cluster.connect().await }).await?;
     let names = match names {
         Whose::Milena => Names::Milena,
         Whose::KafkaExporter => Names::KafkaExporter,
         Whose::Kminion => Names::Kminion,
     };
-    let plan = Plan { interval, names, internal, topics: chosen(topics), groups: chosen(groups), probe };
+    let (topics, groups) = (chosen(topics), chosen(groups));
+    let read_committed = read_committed.map_or_else(Chosen::none, |pattern| chosen(Some(pattern)));
+    let plan = Plan { interval, names, internal, topics, groups, read_committed, pairs_max, probe };
     let exporter = Exporter::new(connected.client, plan);
     let server = milena_observe::serve(listen, exporter.clone()).await;
     let server = server.map_err(|error| Failure::failed(format!("cannot listen at {listen}: {error}")))?;

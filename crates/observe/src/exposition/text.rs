@@ -1,29 +1,16 @@
-//! Writes a snapshot as lines.
+//! Writes families and series as lines.
 //!
 //! The two formats differ in three things: OpenMetrics names a family of counters without `_total`, has a line for the unit, and
 //! ends with `# EOF`.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
+use std::io::Write as _;
 
-use milena::metrics::{Family, FamilySnapshot, HistogramSnapshot, Kind, Sample, Snapshot, Unit, Value};
+use milena::metrics::{Family, HistogramSnapshot, Kind, Unit, Value};
 
 use super::Format;
 
-pub(super) fn write(snapshot: &Snapshot, format: Format) -> String {
-    let mut text = String::new();
-    for family in snapshot.families() {
-        head(&mut text, family.family(), format);
-        series(&mut text, family);
-    }
-    if format == Format::OpenMetrics {
-        text += "# EOF\n";
-    }
-    text
-}
-
-// Writing into a String cannot fail.
-fn head(text: &mut String, family: &Family, format: Format) {
+// Writing into a Vec cannot fail.
+pub(super) fn head(text: &mut Vec<u8>, family: &Family, format: Format) {
     let (name, kind) = match (format, family.kind) {
         (Format::OpenMetrics, Kind::Counter) => match family.name.strip_suffix("_total") {
             Some(name) => (name, "counter"),
@@ -32,10 +19,10 @@ fn head(text: &mut String, family: &Family, format: Format) {
         },
         _ => (family.name, family.kind.name()),
     };
-    let help = |text: &mut String| {
+    let help = |text: &mut Vec<u8>| {
         let _ = write!(text, "# HELP {name} ");
         escape(text, family.help, format == Format::OpenMetrics);
-        text.push('\n');
+        text.push(b'\n');
     };
     if format == Format::Prometheus {
         help(text);
@@ -50,48 +37,35 @@ fn head(text: &mut String, family: &Family, format: Format) {
     }
 }
 
-fn series(text: &mut String, family: &FamilySnapshot) {
-    let of = family.family();
-    let mut labels = String::new();
-    for Sample { labels: values, value } in family.samples() {
-        labels.clear();
-        write_labels(&mut labels, of.labels, values);
-        match value {
-            Value::Counter(value) | Value::Gauge(value) => line(text, of.name, "", &labels, "", *value),
-            Value::Histogram(histogram) => write_histogram(text, of, &labels, histogram),
+/// Writes one series, whose label values come in the order of the family's names.
+pub(super) fn series<L: AsRef<str>>(text: &mut Vec<u8>, of: &Family, labels: &[L], value: &Value) {
+    match value {
+        Value::Counter(value) | Value::Gauge(value) => {
+            line(text, of.name, "", of.labels, labels, None, *value);
         }
+        Value::Histogram(histogram) => write_histogram(text, of, labels, histogram),
     }
 }
 
-/// `city="Kiel",shop="4"`.
-fn write_labels(text: &mut String, names: &[&str], values: &[Arc<str>]) {
-    for (name, value) in names.iter().zip(values) {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(name);
-        text.push_str("=\"");
-        escape(text, value, true);
-        text.push('"');
-    }
-}
-
-fn write_histogram(text: &mut String, of: &Family, labels: &str, histogram: &HistogramSnapshot) {
-    let comma = if labels.is_empty() { "" } else { "," };
-    let mut bucket = |le: &str, count: u64| {
-        let le = format!("{comma}le=\"{le}\"");
-        line(text, of.name, "_bucket", labels, &le, count as f64);
+fn write_histogram<L: AsRef<str>>(
+    text: &mut Vec<u8>,
+    of: &Family,
+    labels: &[L],
+    histogram: &HistogramSnapshot,
+) {
+    let mut write = |suffix: &str, le: Option<&str>, value: f64| {
+        line(text, of.name, suffix, of.labels, labels, le, value);
     };
     for bound in bounds(of.unit) {
-        bucket(&format!("{bound:?}"), histogram.count_up_to(*bound));
+        write("_bucket", Some(&format!("{bound:?}")), histogram.count_up_to(*bound) as f64);
     }
-    bucket("+Inf", histogram.count());
-    line(text, of.name, "_sum", labels, "", histogram.sum());
-    line(text, of.name, "_count", labels, "", histogram.count() as f64);
+    write("_bucket", Some("+Inf"), histogram.count() as f64);
+    write("_sum", None, histogram.sum());
+    write("_count", None, histogram.count() as f64);
 }
 
 /// Upper bounds of classic buckets. Series are dear, so there are about three to a power of ten.
-fn bounds(unit: Unit) -> &'static [f64] {
+pub(super) fn bounds(unit: Unit) -> &'static [f64] {
     match unit {
         Unit::Seconds => &[
             0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
@@ -118,32 +92,71 @@ fn bounds(unit: Unit) -> &'static [f64] {
     }
 }
 
-fn line(text: &mut String, name: &str, suffix: &str, labels: &str, more: &str, value: f64) {
-    text.push_str(name);
-    text.push_str(suffix);
-    if !labels.is_empty() || !more.is_empty() {
-        text.push('{');
-        text.push_str(labels);
-        text.push_str(more);
-        text.push('}');
+/// `shop_sales_total{city="Kiel",till="1"} 2`. A cluster has tens of thousands of these, so what is common is quick.
+fn line<L: AsRef<str>>(
+    text: &mut Vec<u8>,
+    name: &str,
+    suffix: &str,
+    names: &[&str],
+    labels: &[L],
+    le: Option<&str>,
+    value: f64,
+) {
+    text.extend_from_slice(name.as_bytes());
+    text.extend_from_slice(suffix.as_bytes());
+    let mut sign = b'{';
+    let mut label = |text: &mut Vec<u8>, name: &str, value: &str| {
+        text.push(sign);
+        sign = b',';
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice("=\"".as_bytes());
+        escape(text, value, true);
+        text.push(b'"');
+    };
+    for (name, value) in names.iter().zip(labels) {
+        label(text, name, value.as_ref());
     }
-    text.push(' ');
+    if let Some(le) = le {
+        label(text, "le", le);
+    }
+    if sign == b',' {
+        text.push(b'}');
+    }
+    text.push(b' ');
+    number(text, value);
+    text.push(b'\n');
+}
+
+/// Whole numbers are written several times as fast as fractions, and nearly all are whole. From here on they may not be exact.
+const WHOLE_MAX: f64 = 1e15;
+
+fn number(text: &mut Vec<u8>, value: f64) {
+    // Writing into a Vec cannot fail.
     let _ = match value {
         f64::INFINITY => write!(text, "+Inf"),
         f64::NEG_INFINITY => write!(text, "-Inf"),
+        value
+            if value.trunc() == value
+                && value.abs() < WHOLE_MAX
+                && (value != 0.0 || value.is_sign_positive()) =>
+        {
+            write!(text, "{}", value as i64)
+        }
         value => write!(text, "{value}"),
     };
-    text.push('\n');
 }
 
 /// As both formats want it in the values of labels; in the help of Prometheus' format quotes stay as they are.
-fn escape(text: &mut String, raw: &str, escapes_quotes: bool) {
+fn escape(text: &mut Vec<u8>, raw: &str, escapes_quotes: bool) {
+    if !raw.bytes().any(|byte| matches!(byte, b'\\' | b'\n' | b'"')) {
+        return text.extend_from_slice(raw.as_bytes());
+    }
     for c in raw.chars() {
         match c {
-            '\\' => text.push_str(r"\\"),
-            '\n' => text.push_str(r"\n"),
-            '"' if escapes_quotes => text.push_str("\\\""),
-            c => text.push(c),
+            '\\' => text.extend_from_slice(r"\\".as_bytes()),
+            '\n' => text.extend_from_slice(r"\n".as_bytes()),
+            '"' if escapes_quotes => text.extend_from_slice("\\\"".as_bytes()),
+            c => text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 }

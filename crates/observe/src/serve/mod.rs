@@ -20,17 +20,18 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::request::{Method, Request};
-use crate::exposition::Format;
+use crate::exposition::{Encoding, Format};
 
 /// Something that has metrics.
 pub trait Expose: Send + Sync + 'static {
-    /// The metrics as they stand, in this format. It is called for each scrape, on a task of the server.
-    fn expose(&self, format: Format) -> Arc<str>;
+    /// The metrics as they stand, in this format and packed. It is called for each scrape, on a thread on which it may take long, and
+    /// at most twice at the same time.
+    fn expose(&self, format: Format, encoding: Encoding) -> Arc<[u8]>;
 }
 
 impl Expose for Registry {
-    fn expose(&self, format: Format) -> Arc<str> {
-        format.text(&self.snapshot()).into()
+    fn expose(&self, format: Format, encoding: Encoding) -> Arc<[u8]> {
+        encoding.pack(format.write(&self.snapshot())).into()
     }
 }
 
@@ -97,11 +98,31 @@ pub async fn serve(address: impl ToSocketAddrs, metrics: impl Expose) -> io::Res
 
 fn serve_within(times: Times, listener: TcpListener, metrics: impl Expose) -> io::Result<Server> {
     let address = listener.local_addr()?;
-    let metrics: Arc<dyn Expose> = Arc::new(metrics);
-    Ok(Server { address, task: tokio::spawn(accept(times, listener, metrics)) })
+    let source = Source { metrics: Arc::new(metrics), turns: Arc::new(Semaphore::new(WRITING_MAX)) };
+    Ok(Server { address, task: tokio::spawn(accept(times, listener, source)) })
 }
 
-async fn accept(times: Times, listener: TcpListener, metrics: Arc<dyn Expose>) {
+/// What answers are made of.
+#[derive(Clone)]
+struct Source {
+    metrics: Arc<dyn Expose>,
+    turns: Arc<Semaphore>,
+}
+
+/// Each answer that is being written takes memory for all metrics.
+const WRITING_MAX: usize = 2;
+
+impl Source {
+    /// The metrics. None if writing them panicked.
+    async fn write(&self, format: Format, encoding: Encoding) -> Option<Arc<[u8]>> {
+        let _turn = self.turns.acquire().await.ok()?;
+        let metrics = Arc::clone(&self.metrics);
+        // It may take many milliseconds, which the tasks of the program should not wait for.
+        tokio::task::spawn_blocking(move || metrics.expose(format, encoding)).await.ok()
+    }
+}
+
+async fn accept(times: Times, listener: TcpListener, source: Source) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Connections end with the server.
     let mut connections = tokio::task::JoinSet::new();
@@ -113,17 +134,17 @@ async fn accept(times: Times, listener: TcpListener, metrics: Arc<dyn Expose>) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let metrics = Arc::clone(&metrics);
+        let source = source.clone();
         connections.spawn(async move {
             let _permit = permit;
-            answer_one(times, stream, &*metrics).await;
+            answer_one(times, stream, &source).await;
         });
     }
 }
 
-async fn answer_one(times: Times, mut stream: TcpStream, metrics: &dyn Expose) {
+async fn answer_one(times: Times, mut stream: TcpStream, source: &Source) {
     let Ok(Some(head)) = timeout(times.head, read_head(&mut stream)).await else { return };
-    let answer = answer(&head, metrics);
+    let answer = answer(&head, source).await;
     // Whoever does not read gets no more time.
     let _ = timeout(times.answer, send(&mut stream, &answer)).await;
 }
@@ -144,12 +165,12 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
 
 struct Answer {
     head: String,
-    body: Option<Arc<str>>,
+    body: Option<Arc<[u8]>>,
 }
 
-fn answer(head: &[u8], metrics: &dyn Expose) -> Answer {
+async fn answer(head: &[u8], source: &Source) -> Answer {
     let plain = "text/plain; charset=utf-8";
-    let refusal = |status: &str, text: &str| Answer::new(status, plain, text.into(), true);
+    let refusal = |status: &str, text: &str| Answer::new(status, plain, text.as_bytes().into(), true);
     if !request::is_whole(head) {
         return refusal("431 Request Header Fields Too Large", "the head of a request has 8 KiB at most\n");
     }
@@ -164,16 +185,20 @@ fn answer(head: &[u8], metrics: &dyn Expose) -> Answer {
     match request.path {
         "/metrics" => {
             let format = Format::accepted(request.accept);
-            Answer::new("200 OK", format.content_type(), metrics.expose(format), has_body)
+            let encoding = Encoding::accepted(request.accept_encoding);
+            match source.write(format, encoding).await {
+                Some(body) => Answer::new("200 OK", format.content_type(), body, has_body).packed(encoding),
+                None => refusal("500 Internal Server Error", "writing the metrics failed\n"),
+            }
         }
-        "/-/healthy" => Answer::new("200 OK", plain, "up\n".into(), has_body),
-        "/" => Answer::new("200 OK", plain, "metrics are at /metrics\n".into(), has_body),
-        _ => Answer::new("404 Not Found", plain, "metrics are at /metrics\n".into(), has_body),
+        "/-/healthy" => Answer::new("200 OK", plain, b"up\n"[..].into(), has_body),
+        "/" => Answer::new("200 OK", plain, b"metrics are at /metrics\n"[..].into(), has_body),
+        _ => Answer::new("404 Not Found", plain, b"metrics are at /metrics\n"[..].into(), has_body),
     }
 }
 
 impl Answer {
-    fn new(status: &str, content_type: &str, body: Arc<str>, has_body: bool) -> Self {
+    fn new(status: &str, content_type: &str, body: Arc<[u8]>, has_body: bool) -> Self {
         let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
@@ -181,12 +206,22 @@ impl Answer {
         );
         Self { head, body: has_body.then_some(body) }
     }
+
+    /// Tells how the body is packed.
+    fn packed(mut self, encoding: Encoding) -> Self {
+        let end = self.head.len() - "\r\n".len();
+        self.head.insert_str(end, "Vary: Accept, Accept-Encoding\r\n");
+        if let Some(name) = encoding.name() {
+            self.head.insert_str(end, &format!("Content-Encoding: {name}\r\n"));
+        }
+        self
+    }
 }
 
 async fn send(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
     stream.write_all(answer.head.as_bytes()).await?;
     if let Some(body) = &answer.body {
-        stream.write_all(body.as_bytes()).await?;
+        stream.write_all(body).await?;
     }
     stream.shutdown().await?;
     // Bytes that were not read would reset the connection, and take the answer with them.

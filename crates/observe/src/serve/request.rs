@@ -15,6 +15,8 @@ pub(super) struct Request<'a> {
     pub(super) path: &'a str,
     /// The header `Accept`; empty if there is none.
     pub(super) accept: &'a str,
+    /// The header `Accept-Encoding`; empty if there is none.
+    pub(super) accept_encoding: &'a str,
 }
 
 /// Whether the empty line has come.
@@ -35,9 +37,16 @@ impl<'a> Request<'a> {
         let target = words.next()?;
         let is_http = words.next()?.starts_with("HTTP/1.") && words.next().is_none();
         let path = target.split('?').next().unwrap_or_default();
-        let accept = lines.filter_map(|line| line.split_once(':'));
-        let mut accept = accept.filter(|(name, _)| name.eq_ignore_ascii_case("accept"));
-        let accept = accept.next().map_or("", |(_, value)| value.trim());
-        (is_http && path.starts_with('/')).then_some(Self { method, path, accept })
+        let (mut accept, mut accept_encoding) = (None, None);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let header = match name {
+                name if name.eq_ignore_ascii_case("accept") => &mut accept,
+                name if name.eq_ignore_ascii_case("accept-encoding") => &mut accept_encoding,
+                _ => continue,
+            };
+            header.get_or_insert(value.trim());
+        }
+        let (accept, accept_encoding) = (accept.unwrap_or_default(), accept_encoding.unwrap_or_default());
+        (is_http && path.starts_with('/')).then_some(Self { method, path, accept, accept_encoding })
     }
 }

@@ -40,6 +40,40 @@ async fn metrics_are_served_in_the_format_that_is_accepted() {
 }
 
 #[tokio::test]
+async fn metrics_are_packed_if_the_peer_accepts_it() {
+    use std::io::Read as _;
+    let server = served().await;
+    let mut stream = TcpStream::connect(server.address()).await.expect("connects");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n").await.expect("is asked");
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await.expect("ends").expect("is read");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let head = std::str::from_utf8(&answer[..end]).expect("text");
+    assert!(head.contains("\r\nContent-Encoding: gzip\r\n") && head.contains("\r\nVary: Accept"), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", answer.len() - end)), "{head}");
+    let mut body = String::new();
+    flate2::read::GzDecoder::new(&answer[end..]).read_to_string(&mut body).expect("gzip");
+    assert!(body.ends_with("shop_sales_total 3\n"), "{body}");
+    let answer = ask(&server, b"GET /metrics HTTP/1.1\r\n\r\n").await;
+    assert!(!answer.contains("Content-Encoding"), "{answer}");
+}
+
+#[tokio::test]
+async fn metrics_that_cannot_be_written_are_an_error_and_not_the_end() {
+    struct Broken;
+    impl Expose for Broken {
+        fn expose(&self, _: Format, _: Encoding) -> Arc<[u8]> {
+            panic!("broken on purpose")
+        }
+    }
+    let server = serve("127.0.0.1:0", Broken).await.expect("listens");
+    for _ in 0..3 {
+        let answer = ask(&server, b"GET /metrics HTTP/1.1\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn other_requests_are_refused() {
     let server = served().await;
     let long = [b"GET /metrics HTTP/1.1\r\na: ".to_vec(), vec![b'a'; 20_000]].concat();

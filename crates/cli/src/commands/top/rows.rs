@@ -1,6 +1,7 @@
 //! What is shown of a cluster, from one look or two. It is pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use milena_observe::exporter::{Facts, GroupFacts};
 use milena_observe::lag::{CatchUp, PartitionReport, hot};
@@ -71,7 +72,7 @@ impl Sight {
     }
 }
 
-fn reports(of: &GroupFacts) -> impl Iterator<Item = (&(String, i32), &PartitionReport)> {
+fn reports(of: &GroupFacts) -> impl Iterator<Item = (&(Arc<str>, i32), &PartitionReport)> {
     of.partitions.iter().filter_map(|(partition, of)| Some((partition, of.report.as_ref()?)))
 }
 
