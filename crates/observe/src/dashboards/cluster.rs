@@ -4,8 +4,9 @@ use super::board::{Board, Panel, Row, Shown};
 use super::expr::Scope;
 use super::rules::{Rule, Severity};
 use crate::exporter::names::{
-    BROKERS, CATCH_UP, COMMITTED, END, FAILED, GROUP_STATUS, IN_SYNC, LAG, LAG_SECONDS, LEADER, LOOK_SECONDS,
-    LOOKED_AT, MEMBERS, PARTITION_STATUS, PARTITIONS, REPLICAS, START, STATE, UNPROCESSED, UP,
+    BROKERS, CATCH_UP, COMMITTED, DIR_BYTES, DIR_USABLE, DIR_VOLUME, END, FAILED, GROUP_STATUS, HELD_BACK,
+    HELD_SECONDS, IN_SYNC, LAG, LAG_SECONDS, LEADER, LOOK_SECONDS, LOOKED_AT, MEMBERS, PARTITION_STATUS,
+    PARTITIONS, REPLICAS, START, STATE, TOPIC_BYTES, UNPROCESSED, UP,
 };
 use crate::exporter::probe;
 
@@ -51,6 +52,30 @@ pub(super) fn board() -> Board {
                         "{{topic}}",
                     )
                     .help("From the first offset to the last; gaps of compaction and transactions count."),
+                    Panel::lines("Kept, in bytes", Shown::Bytes, ALL.sum(&TOPIC_BYTES, &["topic"]), "{{topic}}")
+                        .help("All replicas together. The exporter needs the right Describe on the cluster to see them."),
+                    Panel::lines(
+                        "Disks of brokers",
+                        Shown::Bytes,
+                        ALL.sum(&DIR_BYTES, &["broker", "directory"]),
+                        "{{broker}} {{directory}} used",
+                    )
+                    .and(ALL.least(&DIR_USABLE, &["broker", "directory"]), "{{broker}} {{directory}} free")
+                    .help("What replicas take, and what is free on the volume; brokers before Kafka 3.3 do not tell the latter."),
+                ],
+            },
+            Row {
+                title: "Do transactions hold readers up?",
+                panels: vec![
+                    Panel::lines(
+                        "Held back, in offsets",
+                        Shown::Count,
+                        ALL.sum(&HELD_BACK, &["topic"]),
+                        "{{topic}}",
+                    )
+                    .help("From the last stable offset to the end: consumers with read_committed do not get these yet."),
+                    Panel::lines("Held back, in time", Shown::Seconds, ALL.most(&HELD_SECONDS, &["topic"]), "{{topic}}")
+                        .help("For how long the last stable offset has not moved."),
                 ],
             },
             Row {
@@ -168,6 +193,21 @@ pub(super) fn rules() -> Vec<Rule> {
             "10m",
             format!("{} > 0", behind(RULE, &["job", "topic"])),
             "{{ $value }} replicas of {{ $labels.topic }} are not in sync",
+        ),
+        rule(
+            "MilenaTransactionHangs",
+            Warning,
+            "0m",
+            // Kafka's transaction.max.timeout.ms: no transaction that is looked after lasts longer.
+            format!("{} > 900", RULE.most(&HELD_SECONDS, &["job", "topic", "partition"])),
+            "A transaction has held {{ $labels.topic }}-{{ $labels.partition }} back for {{ $value | humanizeDuration }}",
+        ),
+        rule(
+            "MilenaDiskFull",
+            Critical,
+            "5m",
+            format!("{} / {} < 0.1", RULE.gauge(&DIR_USABLE), RULE.gauge(&DIR_VOLUME)),
+            "{{ $value | humanizePercentage }} of {{ $labels.directory }} on broker {{ $labels.broker }} are free",
         ),
         rule(
             "MilenaProbeLost",
