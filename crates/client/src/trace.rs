@@ -251,9 +251,23 @@ impl TraceContext {
 
     /// The header `traceparent`, in version 00.
     pub fn traceparent(&self) -> String {
-        let [trace_id, span_id] =
-            [u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id).into()];
-        format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", self.flags)
+        self.parent().iter().map(|byte| char::from(*byte)).collect()
+    }
+
+    /// The same, without an allocation.
+    pub(crate) fn parent(&self) -> [u8; PARENT_BYTES] {
+        let mut text = [b'-'; PARENT_BYTES];
+        let mut write = |at: usize, bytes: &[u8]| {
+            for (pair, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
+                let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+                pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+            }
+        };
+        write(0, &[0]);
+        write(3, &self.trace_id);
+        write(36, &self.span_id);
+        write(53, &[self.flags]);
+        text
     }
 
     /// The headers that carry it. `traceparent` is its own [text](Self::traceparent).

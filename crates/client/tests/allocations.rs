@@ -3,10 +3,12 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use milena::metrics::{Registry, families};
+use milena::trace::{Hooks, TraceContext};
 use milena::{Client, Header, PartitionHandle, Position, Record};
 use milena_broker::Broker;
 use milena_messages::header::{RequestHeader, ResponseHeader};
@@ -43,23 +45,66 @@ async fn allocations<T>(future: impl Future<Output = T>) -> (T, u64) {
 
 #[tokio::test]
 async fn records_cost_no_allocations() {
-    check_records(None).await;
+    check_records(None, None).await;
+}
+
+/// Hooks that give no context.
+#[derive(Debug)]
+struct Silent;
+
+impl Hooks for Silent {}
+
+#[tokio::test]
+async fn records_cost_no_allocations_with_hooks_that_give_no_context() {
+    check_records(None, Some(Arc::new(Silent))).await;
+}
+
+/// Hooks that give a context.
+#[derive(Debug)]
+struct Traced;
+
+impl Hooks for Traced {
+    fn created(&self, _: &Record<'_>) -> Option<TraceContext> {
+        TraceContext::new([7; 16], [7; 8], 1)
+    }
+}
+
+#[tokio::test]
+async fn a_trace_context_in_a_records_headers_costs_no_allocation() {
+    let cluster = Broker::builder().start().await.expect("started");
+    cluster.create_topic("t", 1).expect("created");
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).trace(Arc::new(Traced));
+    let client = builder.connect().await.expect("connected");
+    let producer = client.producer().build().await.expect("built");
+    producer.send(Record::to("t").value("warm")).await.expect("written");
+    let ((), count) = allocations(async {
+        for _ in 0..RECORDS {
+            producer.post(Record::to("t").value(&[b'v'; 100])).await.expect("taken");
+        }
+    })
+    .await;
+    producer.flush().await.expect("flushed");
+    check("post within a span", count);
 }
 
 #[tokio::test]
 async fn records_cost_no_allocations_with_metrics() {
     let registry = Registry::new();
-    check_records(Some(&registry)).await;
+    check_records(Some(&registry), None).await;
     let counted = registry.snapshot().value(&families::PRODUCER_RECORDS, &["t"]);
     assert_eq!(counted, Some((4 * RECORDS + 1) as f64));
 }
 
-async fn check_records(registry: Option<&Registry>) {
+async fn check_records(registry: Option<&Registry>, hooks: Option<Arc<dyn Hooks>>) {
     let cluster = Broker::builder().start().await.expect("started");
     cluster.create_topic("t", 6).expect("created");
     let builder = Client::builder().bootstrap(cluster.bootstrap());
     let builder = match registry {
         Some(registry) => builder.metrics(registry),
+        None => builder,
+    };
+    let builder = match hooks {
+        Some(hooks) => builder.trace(hooks),
         None => builder,
     };
     let client = builder.connect().await.expect("connected");

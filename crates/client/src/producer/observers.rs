@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use super::Interceptor;
 use super::accumulator::{Accumulator, Appended, Memory, OpenBatch, Waited};
-use crate::Record;
 use crate::trace::{TraceContext, Tracing};
+use crate::{Header, Record};
+
+/// A trace context has at most this many headers.
+const CONTEXT_HEADERS_MAX: usize = 3;
+/// The headers of a record and its context that need no allocation.
+const HEADERS_FEW: usize = 8;
 
 /// Interceptors that want records, and the client's hooks.
 pub(super) struct Observers {
@@ -59,10 +64,20 @@ impl Observers {
             None => of(record, None),
             Some((context, false)) => of(record, Some(context)),
             Some((context, true)) => {
-                let parent = context.traceparent();
-                let headers: Vec<_> =
-                    record.header_slice().iter().copied().chain(context.headers(&parent)).collect();
-                of(&record.with_headers(&headers), Some(context.clone()))
+                let (parent, own) = (context.parent(), record.header_slice());
+                let parent = std::str::from_utf8(&parent).expect("digits and dashes");
+                let all = own.iter().copied().chain(context.headers(parent));
+                // Most records have few headers, which need no allocation.
+                let mut few = [Header::new("", None); HEADERS_FEW];
+                let many: Vec<_>;
+                let headers = if own.len() + CONTEXT_HEADERS_MAX <= HEADERS_FEW {
+                    let count = few.iter_mut().zip(all).map(|(place, header)| *place = header).count();
+                    &few[..count]
+                } else {
+                    many = all.collect();
+                    &many[..]
+                };
+                of(&record.with_headers(headers), Some(context.clone()))
             }
         }
     }

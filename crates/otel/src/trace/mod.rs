@@ -63,8 +63,7 @@ impl Traces {
     }
 
     /// Records that are created within a span carry its context and baggage in the headers `traceparent`, `tracestate` and `baggage` (W3C).
-    /// Default off, because it makes records larger by some 70 bytes before compression and costs a few allocations for each. A record
-    /// that has a `traceparent` keeps it.
+    /// Default off, because it makes records larger by some 70 bytes before compression. A record that has a `traceparent` keeps it.
     ///
     /// The context is the current one ([`Context::current`]) of the task that produces, so futures of the producer have to run
     /// [with it](opentelemetry::trace::FutureExt::with_context).
