@@ -110,6 +110,25 @@ fn a_broker_that_advertises_this_machine_alone_says_so() {
 }
 
 #[test]
+fn a_broker_prints_what_clients_push() {
+    let mut broker = Process::spawn(&["broker", "--port", "0", "--client-metrics", "0.2"], "");
+    let bootstrap = broker.stdout_line();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let builder = milena::Client::builder().bootstrap(bootstrap.trim()).client_id("shop");
+    let client = runtime.block_on(builder.metrics(&milena::metrics::Registry::new()).connect()).unwrap();
+    let pushed: serde_json::Value = serde_json::from_str(&broker.stdout_line()).unwrap();
+    assert_eq!((&pushed["client_id"], &pushed["last"]), (&"shop".into(), &false.into()));
+    let metrics = pushed["metrics"].as_array().unwrap();
+    assert!(metrics.iter().any(|metric| metric["name"] == "milena.connections"), "{pushed}");
+    drop(client);
+    assert_fails(
+        &milena(&["broker", "--port", "0", "--client-metrics", "0.01"]),
+        2,
+        "interval must be between",
+    );
+}
+
+#[test]
 fn a_broker_lets_everyone_in_only_if_it_is_told_to() {
     let run = milena(&["broker", "--host", "0.0.0.0", "--port", "0"]);
     assert_fails(&run, 2, "need not authenticate");
