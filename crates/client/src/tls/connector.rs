@@ -76,9 +76,9 @@ impl Connect for TlsConnector {
                     return Err(ConnectError::new(Obstacle::Network, reason));
                 }
             }
-            if let Some(certificate) = stream.peer_certificates().first() {
-                material.note(&address, certificate);
-            }
+            let certificate = stream.peer_certificates().first().map(|certificate| &**certificate);
+            let open = material.opened(&address, certificate);
+            stream.keep(open);
             Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }

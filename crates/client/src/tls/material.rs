@@ -42,6 +42,27 @@ struct Current {
     /// What the files were like when they were read last.
     stamps: Vec<Stamp>,
     state: TlsState,
+    /// The open connections, by address.
+    open: BTreeMap<Address, usize>,
+}
+
+/// A connection to a broker that is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    material: Arc<Material>,
+    address: Address,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let open = &mut self.material.current().open;
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
 }
 
 /// A configuration, and whether it shows a certificate.
@@ -63,7 +84,7 @@ impl Material {
         let stamps = tls.stamps();
         let ready = tls.load()?;
         let state = TlsState { own: ready.own, ..TlsState::default() };
-        Ok(Self { tls, current: Mutex::new(Current { ready, stamps, state }) })
+        Ok(Self { tls, current: Mutex::new(Current { ready, stamps, state, open: BTreeMap::new() }) })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -95,14 +116,28 @@ impl Material {
         current.ready.clone()
     }
 
-    /// A broker has shown this certificate.
-    pub(super) fn note(&self, address: &Address, certificate: &[u8]) {
-        let Ok(Certificate { validity, .. }) = Certificate::read(certificate) else { return };
-        let brokers = &mut self.current().state.brokers;
-        if brokers.len() >= BROKERS_MAX && !brokers.contains_key(address) {
-            brokers.clear();
+    /// A connection to a broker is open, which has shown this certificate.
+    pub(super) fn opened(self: &Arc<Self>, address: &Address, certificate: Option<&[u8]>) -> Open {
+        let current = &mut *self.current();
+        *current.open.entry(address.clone()).or_default() += 1;
+        if let Some(Ok(Certificate { validity, .. })) = certificate.map(Certificate::read) {
+            let brokers = &mut current.state.brokers;
+            if brokers.len() >= BROKERS_MAX && !brokers.contains_key(address) {
+                brokers.clear();
+            }
+            brokers.insert(address.clone(), validity);
         }
-        brokers.insert(address.clone(), validity);
+        Open { material: Arc::clone(self), address: address.clone() }
+    }
+
+    /// The client's own certificate as its file is now, and those of the brokers to which connections are open. What a broker has
+    /// shown on a connection that has ended, such as that to a bootstrap server, says nothing of what it would show now.
+    pub(crate) fn in_use(&self) -> (Option<Validity>, Vec<Validity>) {
+        // Without a new connection nobody else would look.
+        let own = self.ready().own;
+        let current = self.current();
+        let of_open = current.open.keys().filter_map(|address| current.state.brokers.get(address));
+        (own, of_open.copied().collect())
     }
 
     pub(crate) fn state(&self) -> TlsState {

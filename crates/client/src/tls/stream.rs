@@ -21,6 +21,7 @@ use rustls::unbuffered::{
 use rustls::{ClientConfig, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::material::Open;
 use super::refusal::{About, as_io};
 use crate::connect::Transport;
 
@@ -37,6 +38,8 @@ pub(super) struct TlsStream {
     failure: Option<io::Error>,
     has_failed: bool,
     about: About,
+    /// Says for as long as this is here that the connection is open.
+    _open: Option<Open>,
 }
 
 /// TLS records that have arrived, or parts of them.
@@ -107,7 +110,13 @@ impl TlsStream {
             failure: None,
             has_failed: false,
             about,
+            _open: None,
         })
+    }
+
+    /// The handshake is completed, and the connection is open until this is dropped.
+    pub(super) fn keep(&mut self, open: Open) {
+        self._open = Some(open);
     }
 
     /// Completes the handshake.

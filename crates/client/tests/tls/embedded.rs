@@ -1,5 +1,9 @@
 //! The embedded broker's own TLS: everything that a program does, set up from properties.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use milena::metrics::Registry;
+use milena::metrics::families::CERTIFICATE_EXPIRY;
 use milena::{Client, ErrorKind, NewTopic, Position, Record};
 use milena_broker::{Authority, Broker, Cluster, Identity, Listener, Tls};
 
@@ -119,4 +123,56 @@ async fn sasl_over_tls_is_set_up_from_properties_and_plain_needs_no_permission_t
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
         assert!(!error.is_retriable() && !error.to_string().contains("hunter2"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_certificate_that_expires_first_is_measured_as_long_as_it_is_in_use() {
+    let days = |count: u64| Duration::from_hours(24 * count);
+    let from = SystemTime::now() - days(1);
+    let mut authority = Authority::new().expect("made");
+    let mut until = |count| {
+        // Certificates know whole seconds.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let until = UNIX_EPOCH + Duration::from_secs(since) + days(count);
+        let made = std::mem::replace(&mut authority, Authority::new().expect("made"));
+        authority = made.valid(from, until);
+        (authority.server(["127.0.0.1"]), authority.client("CN=billing"), authority.certificate_pem(), until)
+    };
+    let seconds = |at: SystemTime| Some(at.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64());
+    let (server, own, root, expires) = until(30);
+    let dir = Dir::new("expiry");
+    let put = |own: &Identity, version: u64| {
+        for (name, text) in [("own.pem", own.certificate_pem()), ("own.key", own.key_pem())] {
+            let path = dir.write(name, text);
+            let file = std::fs::File::options().write(true).open(path).expect("there");
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000 + version)).expect("set");
+        }
+    };
+    put(&identity(own), 1);
+    let tls = Tls::of(&identity(server)).require_clients(&root).expect("read");
+    let cluster = Broker::builder().listener(Listener::ssl(tls)).start().await.expect("started");
+    let registry = Registry::new();
+    let files = ["own.pem", "own.key"].map(|name| dir.path().join(name));
+    let [chain, key] = &files;
+    let tls = milena::Tls::roots_from_pem(root).client_certificate_files(chain, key);
+    let client = Client::builder().bootstrap(cluster.bootstrap()).tls(tls).metrics(&registry);
+    let client = client.connect().await.expect("connected");
+    client.admin().topics().await.expect("listed");
+    let expiry = |of| registry.snapshot().value(&CERTIFICATE_EXPIRY, &[of]);
+    assert_eq!((expiry("client"), expiry("broker")), (seconds(expires), seconds(expires)));
+
+    // The client's own one is renewed while no new connection is made.
+    let (_, own, _, renewed) = until(90);
+    put(&identity(own), 2);
+    assert_eq!((expiry("client"), expiry("broker")), (seconds(renewed), seconds(expires)));
+
+    // Of a broker that is gone nothing is known.
+    cluster.shutdown().await.expect("ends");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while expiry("broker").is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", registry.snapshot());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(expiry("client"), seconds(renewed));
+    assert_eq!(client.tls().expect("TLS").brokers.len(), 1, "what it has shown is known all the same");
 }
