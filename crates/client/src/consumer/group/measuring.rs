@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use milena_core::group::{Ask, Event, Request};
+use milena_core::group::{Ask, Event, Membership, Protocol, Request};
 use milena_core::{Failure, Instant};
 use milena_messages::ErrorCode;
 use milena_messages::offset_commit::OffsetCommitResponse;
@@ -39,10 +39,13 @@ impl Group {
     /// A request of this member's is sent.
     pub(super) fn measure_ask(&mut self, ask: &Ask, now: Instant) {
         let is_outside = self.identity.is_none();
-        if matches!(ask.request, Request::Join(_))
-            || is_outside && matches!(ask.request, Request::Consumer(_))
-        {
-            self.rebalancing.begin(Reason::Join, now);
+        match ask.request {
+            Request::Join(_) | Request::Consumer(_) if is_outside => {
+                self.rebalancing.begin(Reason::Join, now);
+            }
+            // A member joins again because its coordinator rebalances the group.
+            Request::Join(_) => self.rebalancing.begin(Reason::Assign, now),
+            _ => {}
         }
     }
 
@@ -57,19 +60,24 @@ impl Group {
                 let Some((reason, took)) = self.rebalancing.assigned(!partitions.is_empty(), now) else {
                     return;
                 };
-                if let Some(metrics) = &self.client.0.metrics {
-                    metrics.consuming.note_rebalanced(reason.label());
-                }
-                self.note_phase("total", took);
+                self.note_rebalanced(reason, took);
             }
         }
     }
 
     /// All partitions that were taken back are given up.
     pub(super) fn measure_released(&mut self, now: Instant) {
-        if self.barriers.is_empty() {
-            let took = self.rebalancing.released(now);
-            self.note_phase("revoke", took);
+        if !self.barriers.is_empty() {
+            return;
+        }
+        let took = self.rebalancing.released(now);
+        self.note_phase("revoke", took);
+        let protocol = self.membership.as_ref().map(Membership::protocol);
+        if protocol == Some(Protocol::Consumer)
+            && self.closing.is_none()
+            && let Some(took) = self.rebalancing.given_up(now)
+        {
+            self.note_rebalanced(Reason::Revoke, Some(took));
         }
     }
 
@@ -79,6 +87,13 @@ impl Group {
             let took = self.rebalancing.started(now);
             self.note_phase("start", took);
         }
+    }
+
+    fn note_rebalanced(&self, reason: Reason, took: Option<Duration>) {
+        if let Some(metrics) = &self.client.0.metrics {
+            metrics.consuming.note_rebalanced(reason.label());
+        }
+        self.note_phase("total", took);
     }
 
     fn note_phase(&self, phase: &'static str, took: Option<Duration>) {

@@ -49,15 +49,25 @@ impl Rebalancing {
         self.begun.get_or_insert((now, reason));
     }
 
-    /// Partitions are to be given up.
+    /// Partitions are to be given up. A cooperative member learns that after it has joined again for the same rebalance.
     pub(super) fn revoke(&mut self, now: Instant) {
         self.begin(Reason::Revoke, now);
+        if let Some((_, reason @ Reason::Assign)) = &mut self.begun {
+            *reason = Reason::Revoke;
+        }
         self.revoking_since.get_or_insert(now);
     }
 
     /// They are given up. Answers with how long that took.
     pub(super) fn released(&mut self, now: Instant) -> Option<Duration> {
         self.revoking_since.take().map(|since| now - since)
+    }
+
+    /// They are given up, and with the consumer protocol that may be all: nothing more is assigned if others get them. Answers with
+    /// how long it took, if the rebalance was about that.
+    pub(super) fn given_up(&mut self, now: Instant) -> Option<Duration> {
+        let (since, _) = self.begun.take_if(|(_, reason)| *reason == Reason::Revoke)?;
+        Some(now - since)
     }
 
     /// Partitions are assigned, and `is_more` says whether some that were not before. Answers with what began the rebalance, and
@@ -107,6 +117,29 @@ mod tests {
         assert_eq!(rebalancing.assigned(true, at(15)), Some((Reason::Revoke, Some(seconds(5)))));
         assert_eq!(rebalancing.started(at(16)), Some(seconds(1)));
         assert_eq!((rebalancing.released(at(17)), rebalancing.started(at(17))), (None, None));
+    }
+
+    #[test]
+    fn a_member_that_is_in_the_group_joins_again_because_partitions_are_given_or_taken() {
+        let mut rebalancing = Rebalancing::default();
+        rebalancing.begin(Reason::Assign, at(1));
+        assert_eq!(rebalancing.assigned(false, at(2)), Some((Reason::Assign, Some(seconds(1)))));
+        rebalancing.begin(Reason::Assign, at(3));
+        rebalancing.revoke(at(4));
+        assert_eq!(rebalancing.assigned(false, at(5)), Some((Reason::Revoke, Some(seconds(2)))));
+    }
+
+    #[test]
+    fn what_is_given_up_to_others_may_be_all_of_a_rebalance() {
+        let mut rebalancing = Rebalancing::default();
+        rebalancing.revoke(at(1));
+        assert_eq!(
+            (rebalancing.released(at(2)), rebalancing.given_up(at(2))),
+            (Some(seconds(1)), Some(seconds(1)))
+        );
+        assert_eq!(rebalancing.assigned(true, at(9)), Some((Reason::Assign, None)), "another one");
+        rebalancing.begin(Reason::Lost, at(10));
+        assert_eq!(rebalancing.given_up(at(11)), None, "it goes on until the member is back");
     }
 
     #[test]
