@@ -128,7 +128,9 @@ impl<B: SealedBatch> Producer<B> {
         if closed.times.sent.is_none() {
             closed.times.sent = Some(now);
             if let Some((sink, sealed)) = self.sinks.get(&broker).zip(closed.times.sealed) {
-                closed.times.throttled = sink.muted.within(sealed, now);
+                let times = &mut closed.times;
+                times.throttled = sink.muted.within(sealed, now);
+                times.throttled_open = sink.muted.within(times.opened, times.closed);
             }
         }
         let flight = Flight { request: id.0, broker, ordinal, closed: Some(closed), returned: false };

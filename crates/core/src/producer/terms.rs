@@ -147,17 +147,24 @@ pub struct Times {
     pub sent_last: Option<Instant>,
     /// How long it was ready, before it was sent first, while its broker took no request because of a quota (KIP-219).
     pub throttled: Duration,
+    /// The same while it was open: a broker that takes no request leaves it open for longer than it lingers.
+    pub throttled_open: Duration,
 }
 
 impl Times {
     pub(super) fn closed(opened: Instant, now: Instant) -> Self {
-        let throttled = Duration::ZERO;
-        Self { opened, closed: now, sealed: None, sent: None, sent_last: None, throttled }
+        let (throttled, throttled_open) = (Duration::ZERO, Duration::ZERO);
+        Self { opened, closed: now, sealed: None, sent: None, sent_last: None, throttled, throttled_open }
     }
 
-    /// How long it was open: from its first record until it was full or due.
+    /// How long it was open: from its first record until it was full or due. Without the broker's throttle.
     pub fn in_batch(&self) -> Duration {
-        self.closed - self.opened
+        (self.closed - self.opened).saturating_sub(self.throttled_open)
+    }
+
+    /// How long it waited, open or ready, because of the broker's throttle.
+    pub fn for_throttle(&self) -> Duration {
+        self.throttled + self.throttled_open
     }
 
     /// How long it was compressed, with the wait for a thread that does it.

@@ -64,6 +64,22 @@ fn what_waits_for_the_end_of_a_throttle_does_not_wait_for_a_slot() {
 }
 
 #[test]
+fn a_batch_that_stays_open_until_the_end_of_a_throttle_waits_for_that() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    let (id, mut response) = answer(&lab.sent[0], |_| ErrorCode::NONE);
+    response.throttle_time_ms = 50;
+    lab.machine.handle_response(id, &response, lab.now);
+    lab.turn();
+    lab.wait(10);
+    lab.append(0);
+    lab.wait(100);
+    lab.answer(1, ErrorCode::NONE);
+    let times = last(&lab);
+    assert_eq!((times.for_throttle(), times.in_batch(), times.for_slot()), (ms(40), ms(0), Some(ms(0))));
+}
+
+#[test]
 fn attempts_before_the_last_one_are_told_apart_and_each_has_its_reason() {
     let mut lab = Lab::identified(settings());
     lab.fill(0);
