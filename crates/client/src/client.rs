@@ -163,6 +163,11 @@ impl Collect for Shared {
         let (producing, fetching) = (&self.produce_budget, &self.fetch_budget);
         sheet.gauge(&families::PRODUCER_BUFFER_BYTES, &[], producing.bytes_used() as f64);
         sheet.gauge(&families::PRODUCER_BUFFER_LIMIT_BYTES, &[], producing.bytes_max() as f64);
+        if let Some(metrics) = &self.metrics {
+            // What this adds was not yet there when the counter was read.
+            let blocked = metrics.producing.blocked.count(self.clock.now());
+            sheet.counter(&families::PRODUCER_BLOCKED_SECONDS, &[], blocked.as_secs_f64());
+        }
         sheet.gauge(&families::CONSUMER_MEMORY_BYTES, &[], fetching.bytes_used() as f64);
         sheet.gauge(&families::CONSUMER_MEMORY_LIMIT_BYTES, &[], fetching.bytes_max() as f64);
         for (name, pool) in [("batches", &self.pool), ("decompressed", &self.decompressed_pool)] {
@@ -172,9 +177,9 @@ impl Collect for Shared {
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let state = tls.state();
-            let own = state.own.iter().map(|own| ("client", own));
-            for (of, validity) in own.chain(state.brokers.values().map(|broker| ("broker", broker))) {
+            let (own, brokers) = tls.in_use();
+            let own = own.iter().map(|own| ("client", own));
+            for (of, validity) in own.chain(brokers.iter().map(|broker| ("broker", broker))) {
                 let at = millis_since_epoch(validity.not_after) as f64 / 1000.0;
                 sheet.gauge(&families::CERTIFICATE_EXPIRY, &[of], at);
             }

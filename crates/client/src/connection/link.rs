@@ -81,6 +81,9 @@ impl Task {
             let login = match self.login_after_backoff().await {
                 Ok(login) => login,
                 Err(failure) => {
+                    if let Some(metrics) = &self.settings.metrics {
+                        metrics.connections.note_failed(&failure);
+                    }
                     self.refuse(first, &failure);
                     continue;
                 }

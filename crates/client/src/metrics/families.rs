@@ -45,7 +45,7 @@ families! {
         .in_unit(Unit::Bytes)
         .like_java("producer-metrics batch-size-avg, batch-size-max");
     /// Where a batch's time goes.
-    PRODUCER_PHASE_SECONDS = Family::histogram("milena_producer_phase_seconds", "Where the time of a batch goes. room: a task waited for memory before its record could join a batch; turn: a task waited because batches come faster than they are compressed; batch: open, from its first record on; compress: compressed, and the wait for a thread that does it; slot: ready, while its partition or broker had no place for another request; throttle: ready, while the broker took none because of a quota; retry: attempts before the last one, with the backoff between them; wire: queued at the connection until the system had taken the request; network: the round trip of the connection, as the fastest answers of late show it; broker: the rest of the time until the first byte of the answer. Room and turn count waits, and wire, network and broker each attempt that was answered.")
+    PRODUCER_PHASE_SECONDS = Family::histogram("milena_producer_phase_seconds", "Where the time of a batch goes. room: a task waited for memory before its record could join a batch; turn: a task waited because batches come faster than they are compressed; batch: open, from its first record on; compress: compressed, and the wait for a thread that does it; slot: ready, while its partition or broker had no place for another request; throttle: open or ready, while the broker took none because of a quota; retry: attempts before the last one, with the backoff between them; wire: queued at the connection until the system had taken the request; network: the round trip of the connection, as the fastest answers of late show it; broker: the rest of the time until the first byte of the answer. Room and turn count waits, and wire, network and broker each attempt that was answered.")
         .in_unit(Unit::Seconds)
         .labelled(&["phase"], 1)
         .like_java("producer-metrics record-queue-time-avg (batch to slot), bufferpool-wait-ratio (room), request-latency-avg (wire, broker)");
@@ -61,7 +61,7 @@ families! {
         .in_unit(Unit::Bytes)
         .like_java("producer-metrics buffer-total-bytes");
     /// How long tasks waited for room.
-    PRODUCER_BLOCKED_SECONDS = Family::counter("milena_producer_blocked_seconds_total", "How long tasks have waited for memory to produce, together.")
+    PRODUCER_BLOCKED_SECONDS = Family::counter("milena_producer_blocked_seconds_total", "How long tasks have waited for memory to produce, together, those that wait now included.")
         .in_unit(Unit::Seconds)
         .like_java("producer-metrics bufferpool-wait-time-ns-total");
 
@@ -176,7 +176,7 @@ families! {
         .labelled(&["reason"], 1)
         .like_java("connection-close-total");
     /// Attempts to connect that failed.
-    CONNECTION_FAILURES = Family::counter("milena_connection_failures_total", "Attempts to connect that failed, by error.")
+    CONNECTION_FAILURES = Family::counter("milena_connection_failures_total", "Attempts to connect that failed, by error, those included for which there were no credentials.")
         .labelled(&["error"], 1)
         .like_java("failed-authentication-total");
     /// Time of connecting.
@@ -194,7 +194,7 @@ families! {
         .in_unit(Unit::Bytes)
         .like_java("incoming-byte-total");
     /// When certificates expire.
-    CERTIFICATE_EXPIRY = Family::gauge("milena_certificate_expiry_timestamp_seconds", "When the certificate that expires first does, in seconds since 1970: the client's own, or that of a broker.")
+    CERTIFICATE_EXPIRY = Family::gauge("milena_certificate_expiry_timestamp_seconds", "When the certificate that expires first does, in seconds since 1970: the client's own, as its file is now, or that of a broker, as it was shown on a connection that is open.")
         .in_unit(Unit::Seconds)
         .labelled(&["of"], 1)
         .joined(Joined::Least);

@@ -547,6 +547,8 @@ impl Producer {
                 Wait::Room => {
                     // The room that was too little is given back first, or it would be reserved twice.
                     drop(waited.room.take());
+                    let metrics = self.0.client.0.metrics.as_ref();
+                    let _blocking = metrics.map(|metrics| metrics.producing.blocked.begin(&self.0.clock));
                     waited.room = Some(self.room(place, record, timestamp_ms, deadline).await?);
                 }
             }
@@ -555,10 +557,7 @@ impl Producer {
                 let producing = &metrics.producing;
                 match wait {
                     Wait::Turn => producing.turn.record_duration(now - waiting_since),
-                    Wait::Room => {
-                        producing.room.record_duration(now - waiting_since);
-                        producing.blocked.add_duration(now - waiting_since);
-                    }
+                    Wait::Room => producing.room.record_duration(now - waiting_since),
                     Wait::Topic => {}
                 }
             }

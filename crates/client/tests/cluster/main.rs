@@ -18,6 +18,7 @@ mod members;
 mod membership;
 mod memory;
 mod metrics;
+mod metrics_of_faults;
 mod mistakes;
 mod outside;
 mod parts;

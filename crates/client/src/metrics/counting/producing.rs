@@ -1,11 +1,13 @@
 //! What producers count: once for each batch or request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use milena_core::producer::Times;
 use milena_core::{Failure, Instant};
 
 use super::nanos;
+use crate::clock::Clock;
 use crate::connection::{Answer, Course};
 use crate::metrics::{Counter, Histogram, Registry, families};
 
@@ -25,7 +27,61 @@ pub(crate) struct Producing {
     delivery: Arc<Histogram>,
     records: Arc<Histogram>,
     bytes: Arc<Histogram>,
-    pub(crate) blocked: Counter,
+    pub(crate) blocked: Blocked,
+}
+
+/// How long tasks wait for memory, together. It is counted while they wait: a producer that waits until its time is over would
+/// otherwise look like one that never waits.
+pub(crate) struct Blocked {
+    counter: Counter,
+    waiting: Mutex<Waiting>,
+}
+
+/// The tasks that wait, and up to when their time is counted.
+#[derive(Default)]
+struct Waiting {
+    tasks: u32,
+    counted_to: Option<Instant>,
+}
+
+/// A task that waits as long as this is here.
+pub(crate) struct Blocking<'a> {
+    blocked: &'a Blocked,
+    clock: &'a Clock,
+}
+
+impl Blocked {
+    fn new(counter: Counter) -> Self {
+        Self { counter, waiting: Mutex::default() }
+    }
+
+    /// A task begins to wait.
+    pub(crate) fn begin<'a>(&'a self, clock: &'a Clock) -> Blocking<'a> {
+        self.change(clock.now(), |tasks| tasks + 1);
+        Blocking { blocked: self, clock }
+    }
+
+    /// Counts the time of those that wait. Answers with what was added.
+    pub(crate) fn count(&self, now: Instant) -> Duration {
+        self.change(now, |tasks| tasks)
+    }
+
+    fn change(&self, now: Instant, tasks: impl FnOnce(u32) -> u32) -> Duration {
+        let waiting = &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two tasks may come here in another order than they have read the clock.
+        let now = waiting.counted_to.map_or(now, |before| before.max(now));
+        let added = (now - waiting.counted_to.unwrap_or(now)) * waiting.tasks;
+        self.counter.add_duration(added);
+        waiting.counted_to = Some(now);
+        waiting.tasks = tasks(waiting.tasks);
+        added
+    }
+}
+
+impl Drop for Blocking<'_> {
+    fn drop(&mut self) {
+        self.blocked.change(self.clock.now(), |tasks| tasks - 1);
+    }
 }
 
 /// The handles of one topic.
@@ -60,7 +116,7 @@ impl Producing {
             delivery: registry.histogram(&families::PRODUCER_DELIVERY_SECONDS, &[]),
             records: registry.histogram(&families::PRODUCER_BATCH_RECORDS, &[]),
             bytes: registry.histogram(&families::PRODUCER_BATCH_BYTES, &[]),
-            blocked: registry.counter(&families::PRODUCER_BLOCKED_SECONDS, &[]),
+            blocked: Blocked::new(registry.counter(&families::PRODUCER_BLOCKED_SECONDS, &[])),
             registry: registry.clone(),
         }
     }
@@ -129,8 +185,8 @@ impl Producing {
         if let Some(took) = times.for_slot() {
             self.slot.record_duration(took);
         }
-        if !times.throttled.is_zero() {
-            self.throttle.record_duration(times.throttled);
+        if !times.for_throttle().is_zero() {
+            self.throttle.record_duration(times.for_throttle());
         }
         if let Some(took) = times.retrying() {
             self.retry.record_duration(took);
