@@ -64,6 +64,16 @@ impl Scope {
         self.grown("increase", family, by)
     }
 
+    /// The same, also of series that were not there at the beginning of the time. An error makes its series when it happens first, with
+    /// the value 1, and `increase` takes that for what had been counted before: a fault that happens once would not be seen. A
+    /// program that Prometheus asks for the first time is taken for one that has just begun.
+    pub fn growth(self, family: &Family, by: &[&str]) -> String {
+        assert_eq!(family.kind, Kind::Counter, "{} is no counter", family.name);
+        let (series, window) = (self.series(family.name), self.window);
+        let added = clause(family, by);
+        format!("sum{added} (({series} unless {series} offset {window}) or increase({series}[{window}]))")
+    }
+
     /// How much the values of a histogram together grow a second.
     pub fn rate_of_sum(self, family: &Family, by: &[&str]) -> String {
         let series = self.of_histogram(family, "_sum");
@@ -134,6 +144,11 @@ mod tests {
         assert_eq!(
             rule.quantile(0.99, &families::PRODUCER_PHASE_SECONDS, &["phase"]),
             "histogram_quantile(0.99, sum by (le, phase) (rate(milena_producer_phase_seconds_bucket[10m])))"
+        );
+        assert_eq!(
+            Scope::RULE.growth(&families::PRODUCER_RECORD_ERRORS, &["error"]),
+            "sum by (error) ((milena_producer_record_errors_total unless milena_producer_record_errors_total offset 5m) or \
+             increase(milena_producer_record_errors_total[5m]))"
         );
         assert_eq!(
             Scope::BOARD.most(&families::CONSUMER_LAG_SECONDS, &[]),

@@ -56,7 +56,7 @@ pub(super) fn client() -> Vec<Rule> {
             "MilenaRecordsNotWritten",
             Critical,
             "0m",
-            format!("{} > 0", RULE.increase(&PRODUCER_RECORD_ERRORS, &["job", "instance", "error", "topic"])),
+            format!("{} > 0", RULE.growth(&PRODUCER_RECORD_ERRORS, &["job", "instance", "error", "topic"])),
             "{{ $labels.instance }} could not write records to {{ $labels.topic }}: {{ $labels.error }}",
         ),
         rule(

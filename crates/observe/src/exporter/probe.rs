@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use milena::metrics::{Counter, Family, Histogram, Registry, Unit};
 use milena::{Client, Error, Position, Record, Reset};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
 pub(crate) static WRITTEN: Family =
@@ -102,40 +103,71 @@ impl Meters {
     }
 }
 
+/// What outlives an error: a record that was written before it may come back after it, or be lost.
+struct Session {
+    probe: Probe,
+    number: u64,
+    /// Two probes of one topic tell their records apart by this.
+    own: String,
+    acknowledged: UnboundedSender<Acknowledged>,
+    acknowledgements: UnboundedReceiver<Acknowledged>,
+    has_read: bool,
+}
+
+/// The number of a record, when it was given to the producer, and whether it was written.
+type Acknowledged = (u64, Instant, bool);
+
+impl Session {
+    fn new() -> Self {
+        let (acknowledged, acknowledgements) = unbounded_channel();
+        let own = format!("{:x}-{:x}", std::process::id(), nanos());
+        Self { probe: Probe::default(), number: 0, own, acknowledged, acknowledgements, has_read: false }
+    }
+
+    /// Where reading begins: after an error before the oldest record that is waited for, because it may have been written meanwhile.
+    fn position(&mut self) -> Position {
+        if std::mem::replace(&mut self.has_read, true) {
+            Position::from(SystemTime::now() - 2 * LOST_AFTER)
+        } else {
+            Position::Latest
+        }
+    }
+}
+
 /// Runs until it is dropped.
 pub(super) async fn run(client: &Client, topic: &str, meters: &Meters, failed: &(impl Fn(&Error) + Sync)) {
     let Some(meters) = &meters.0 else { return };
+    let mut session = Session::new();
     loop {
-        if let Err(error) = probe(client, topic, meters).await {
+        if let Err(error) = probe(client, topic, meters, &mut session).await {
             failed(&error);
         }
+        // If reading fails for long, what was written is lost all the same.
+        meters.lost.add(session.probe.lost(Instant::now()));
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn probe(client: &Client, topic: &str, meters: &Counters) -> Result<(), Error> {
+async fn probe(client: &Client, topic: &str, meters: &Counters, session: &mut Session) -> Result<(), Error> {
     let producer = client.producer().build().await?;
-    let builder = client.consumer_direct().topic(topic).from(Position::Latest).reset(Reset::Latest);
+    let builder = client.consumer_direct().topic(topic).from(session.position()).reset(Reset::Latest);
     let mut consumer = builder.build().await?;
-    // Two probes of one topic tell their records apart.
-    let own = format!("{:x}-{:x}", std::process::id(), nanos());
-    let (mut probe, mut number) = (Probe::default(), 0_u64);
+    let Session { probe, number, own, acknowledged, acknowledgements, .. } = session;
     let mut tick = interval(EACH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (acknowledged, mut acknowledgements) = tokio::sync::mpsc::unbounded_channel();
     loop {
         tokio::select! {
             _ = tick.tick() => {
                 meters.lost.add(probe.lost(Instant::now()));
-                number += 1;
-                let began = Instant::now();
+                *number += 1;
+                let (number, began) = (*number, Instant::now());
                 probe.written(number, began);
                 let value = number.to_string();
                 // Without a key, so that all partitions are probed in turn.
-                let record = Record::to(topic).value(&value).header("milena-probe", &own);
+                let record = Record::to(topic).value(&value).header("milena-probe", own.as_str());
                 match producer.enqueue(record).await {
                     Ok(delivery) => {
-                        let (acknowledged, number) = (acknowledged.clone(), number);
+                        let acknowledged = acknowledged.clone();
                         tokio::spawn(async move {
                             let _ = acknowledged.send((number, began, delivery.await.is_ok()));
                         });
@@ -174,5 +206,5 @@ async fn probe(client: &Client, topic: &str, meters: &Counters) -> Result<(), Er
 }
 
 fn nanos() -> u128 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos()
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
