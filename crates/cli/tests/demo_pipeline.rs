@@ -2,7 +2,8 @@
 
 mod harness;
 
-use harness::{Cluster, milena};
+use harness::prometheus::get;
+use harness::{Cluster, Process, milena};
 
 /// Runs it with these arguments, and answers with its report.
 fn report(args: &[&str]) -> serde_json::Value {
@@ -27,6 +28,37 @@ fn every_flight_ends_in_one_place_and_the_redrive_leaves_what_is_hopeless() {
     let alerts = report["alerts"].as_array().expect("a list");
     assert!(alerts.iter().any(|alert| alert["name"] == "DeadLetterRatio"), "{report}");
     assert!(alerts.iter().all(|alert| alert["resolved"].is_number()), "{report}");
+}
+
+#[test]
+fn it_shows_where_metrics_and_dashboards_are_and_an_alert_that_fires_and_is_resolved() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let boards = directory.path().join("boards");
+    let args = ["demo", "pipeline", "-n", "600", "--seconds", "1", "--fault-rate", "20", "--dashboards"];
+    let mut demo = Process::spawn(&[&args[..], &[boards.to_str().expect("text")]].concat(), "");
+    let mut line_with = |text: &str| loop {
+        let line = demo.stdout_line();
+        assert!(!line.is_empty(), "the demo has ended without {text:?}");
+        if let Some((before, after)) = line.split_once(text) {
+            return (before.to_owned(), after.to_owned());
+        }
+    };
+    let (_, rest) = line_with("metrics      http://");
+    let address = rest.strip_suffix("/metrics").expect("an address").to_owned();
+    let (_, rest) = line_with("dashboards   ");
+    assert_eq!(rest, format!("{}, for Grafana, with alert rules for Prometheus", boards.display()));
+    let names: Vec<_> = std::fs::read_dir(&boards).expect("is there").collect();
+    assert_eq!(names.len(), 6, "five boards and the rules: {names:?}");
+
+    line_with("ALERT DeadLetterRatio: ");
+    let metrics = get(&address, "/metrics").expect("are served");
+    let letters =
+        metrics.lines().find_map(|line| line.strip_prefix("milena_pipeline_dead_letters_total{group="));
+    let count = letters.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    assert!(count > Some(0.0), "{metrics}");
+    line_with("the alert DeadLetterRatio is resolved");
+    let run = demo.wait();
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
 #[test]

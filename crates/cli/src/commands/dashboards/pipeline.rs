@@ -98,7 +98,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "MilenaDeadLetters",
             Warning,
             "0m",
-            format!("{} > 0", RULE.increase(&DEAD_LETTERS, &who)),
+            format!("{} > 0", RULE.growth(&DEAD_LETTERS, &who)),
             "{{ $labels.group }} has put {{ $value | humanize }} records into the dead letters within five minutes",
         ),
         rule(
