@@ -13,6 +13,7 @@ mod console;
 mod crashes;
 mod dashboards;
 mod dead_letters;
+mod doctor;
 mod franz_go;
 mod group_admin;
 mod group_tools;

@@ -33,6 +33,7 @@ const DRAWN: &[(&str, &[&str])] = &[
             "milena",
             "milena-broker",
             "milena-messages",
+            "milena-observe",
             "milena-pipeline",
             "milena-registry",
             "milena-wire",
