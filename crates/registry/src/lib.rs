@@ -55,6 +55,8 @@ mod json_schema;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 mod serdes;
+#[cfg(feature = "server")]
+pub mod server;
 
 #[cfg(feature = "avro")]
 pub use avro::{Avro, AvroSchema, AvroValue};
