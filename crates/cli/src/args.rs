@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    acl, broker, client_metrics, consume, dashboards, dlq, doctor, exporter, groups, produce, profile, quota,
-    token, top, topics, txn, user, verifiable,
+    acl, broker, client_metrics, consume, dashboards, dev, dlq, doctor, exporter, groups, produce, profile,
+    quota, registry, token, top, topics, txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Run an embedded broker with one or more nodes
     Broker(broker::Args),
+    /// Run an embedded broker and a schema registry, for development
+    Dev(dev::Args),
+    /// Run a schema registry on a cluster
+    Registry(registry::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
     /// List, describe and delete consumer groups, change their committed offsets, and find out what is wrong with them

@@ -71,10 +71,12 @@ fn run(command: Command) -> Result<(), Failure> {
         .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let ended = runtime.block_on(async {
         // A broker may need more than a few seconds to write its records to disk when it stops.
-        let interrupt = Interrupt::listen(!matches!(command, Command::Broker(_)))?;
+        let interrupt = Interrupt::listen(!matches!(command, Command::Broker(_) | Command::Dev(_)))?;
         match command {
             Command::Demo(args) => demo::run(&args, &interrupt).await,
             Command::Broker(args) => commands::broker::run(&args, &interrupt).await,
+            Command::Dev(args) => commands::dev::run(args, &interrupt).await,
+            Command::Registry(args) => commands::registry::run(args, &interrupt).await,
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,

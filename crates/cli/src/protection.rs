@@ -26,6 +26,8 @@ impl Command {
             Self::Token(args) => args.destroys(),
             Self::Demo(_)
             | Self::Broker(_)
+            | Self::Dev(_)
+            | Self::Registry(_)
             | Self::Dashboards(_)
             | Self::Doctor(_)
             | Self::Exporter(_)

@@ -18,6 +18,8 @@ fn help_texts_are_as_they_were_read() {
         &["txn", "describe"],
         &["txn", "abort-hanging"],
         &["dashboards"],
+        &["dev"],
+        &["registry"],
         &["dlq"],
         &["dlq", "ls"],
         &["dlq", "show"],

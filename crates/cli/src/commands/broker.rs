@@ -163,7 +163,7 @@ pub(crate) struct Topic {
     partitions: i32,
 }
 
-fn topic(text: &str) -> Result<Topic, String> {
+pub(super) fn topic(text: &str) -> Result<Topic, String> {
     let (name, partitions) = text.split_once(':').unwrap_or((text, "1"));
     match partitions.parse() {
         Ok(partitions) if partitions > 0 && !name.is_empty() => Ok(Topic { name: name.into(), partitions }),
@@ -308,6 +308,27 @@ async fn secure(mut builder: Builder, args: &Args) -> Result<Builder, Failure> {
 
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
+    let cluster = start(args, interrupt).await?;
+    // A closed stdout does not stop the broker: a program that started it with a fixed port need not read the line.
+    let (Reader::Listening | Reader::Gone) = print(&format!("{}\n", cluster.bootstrap()))?;
+    match args.client_metrics {
+        None => interrupt.asked().await,
+        Some(interval) => {
+            tokio::select! {
+                () = interrupt.asked() => {}
+                // When nobody reads it any more the broker goes on.
+                printed = pushed::print_all(&cluster, interval) => {
+                    printed?;
+                    interrupt.asked().await;
+                }
+            }
+        }
+    }
+    cluster.shutdown().await.map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// Starts the cluster, with its topics.
+pub(crate) async fn start(args: &Args, interrupt: &Interrupt) -> Result<milena_broker::Cluster, Failure> {
     if args.port != 0 && args.port.checked_add(args.nodes - 1).is_none() {
         let message = format!("{} nodes from port {} need ports above 65535", args.nodes, args.port);
         return Err(Failure::usage(message));
@@ -346,22 +367,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
             })?;
         }
     }
-    // A closed stdout does not stop the broker: a program that started it with a fixed port need not read the line.
-    let (Reader::Listening | Reader::Gone) = print(&format!("{}\n", cluster.bootstrap()))?;
-    match args.client_metrics {
-        None => interrupt.asked().await,
-        Some(interval) => {
-            tokio::select! {
-                () = interrupt.asked() => {}
-                // When nobody reads it any more the broker goes on.
-                printed = pushed::print_all(&cluster, interval) => {
-                    printed?;
-                    interrupt.asked().await;
-                }
-            }
-        }
-    }
-    cluster.shutdown().await.map_err(|error| Failure::failed(error.to_string()))
+    Ok(cluster)
 }
 
 /// The most replicas that a topic has by default. All nodes are one process, so more would not protect records.
