@@ -1,15 +1,17 @@
-//! The client of registries with a real one, Apicurio's, through Confluent's API.
+//! Clients of registries, ours and confluent-kafka's for Python, with a real one, Apicurio's, and with ours: the same questions.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use milena::{Client, Record};
 use milena_broker::Broker;
-use milena_interop::real;
+use milena_interop::{partner, real};
 use milena_pipeline::dead_letters::DeadLetters;
 use milena_pipeline::{Failure, Pipeline, Record as Taken, Retry};
 use milena_registry::framing::{Part, SchemaId, write_prefix};
+use milena_registry::server::Server;
 use milena_registry::{
     Avro, CompatibilityLevel, Decode, Deletion, DynamicMessage, DynamicProtobuf, Encode, Format, JsonSchema,
     RecordEncoder, Reference, ReflectMessage as _, RegistryError, RegistryErrorKind, RegistrySerde, Schema,
@@ -44,9 +46,38 @@ fn client() -> Option<SchemaRegistry> {
     registry().map(|registry| SchemaRegistry::new(registry.url()).expect("an address"))
 }
 
+/// Our registry on our broker.
+struct Ours {
+    _cluster: milena_broker::Cluster,
+    server: Server,
+}
+
+impl Ours {
+    async fn start() -> Self {
+        let cluster = Broker::builder().start().await.expect("a cluster");
+        let client = Client::connect(cluster.bootstrap()).await.expect("a client");
+        let server = Server::builder(&client).port(0).start().await.expect("a registry");
+        Self { _cluster: cluster, server }
+    }
+
+    fn client(&self) -> SchemaRegistry {
+        SchemaRegistry::new(self.server.url()).expect("an address")
+    }
+}
+
 #[tokio::test]
 async fn schemas_are_registered_found_and_deleted_at_apicurio() {
     let Some(client) = client() else { return };
+    schemas_are_registered_found_and_deleted(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_are_registered_found_and_deleted_at_ours() {
+    let ours = Ours::start().await;
+    schemas_are_registered_found_and_deleted(&ours.client()).await;
+}
+
+async fn schemas_are_registered_found_and_deleted(client: &SchemaRegistry) {
     let subject = "lifecycle/of orders-value";
     let absent = client.latest(subject).await.expect_err("there is none");
     assert!(absent.is_not_found() && absent.code() == Some(40401), "{absent:?}");
@@ -92,6 +123,16 @@ async fn schemas_are_registered_found_and_deleted_at_apicurio() {
 #[tokio::test]
 async fn changes_that_break_readers_are_refused_by_apicurio() {
     let Some(client) = client() else { return };
+    changes_that_break_readers_are_refused(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_break_readers_are_refused_by_ours() {
+    let ours = Ours::start().await;
+    changes_that_break_readers_are_refused(&ours.client()).await;
+}
+
+async fn changes_that_break_readers_are_refused(client: &SchemaRegistry) {
     let subject = "compatibility-value";
     client.register(subject, &Schema::avro(ORDER)).await.expect("registered");
     client.set_compatibility(Some(subject), CompatibilityLevel::Backward).await.expect("set");
@@ -115,6 +156,16 @@ async fn changes_that_break_readers_are_refused_by_apicurio() {
 #[tokio::test]
 async fn references_are_resolved_at_apicurio() {
     let Some(client) = client() else { return };
+    references_are_resolved(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn references_are_resolved_at_ours() {
+    let ours = Ours::start().await;
+    references_are_resolved(&ours.client()).await;
+}
+
+async fn references_are_resolved(client: &SchemaRegistry) {
     let customer = r#"{"type":"record","name":"Customer","namespace":"shop","fields":[{"name":"name","type":"string"}]}"#;
     client.register("references-customer", &Schema::avro(customer)).await.expect("registered");
     let order = r#"{"type":"record","name":"Sale","namespace":"shop","fields":[{"name":"to","type":"shop.Customer"}]}"#;
@@ -144,11 +195,11 @@ struct Order {
 }
 
 /// Writes a value with one serde, and reads it with another that knows nothing but the registry.
-async fn round<F, T: PartialEq + Debug>(format: F, schema: Schema, topic: &str, value: &T)
+async fn round<F, T: PartialEq + Debug>(url: &str, format: F, schema: Schema, topic: &str, value: &T)
 where
     F: Format + Clone + Encode<T> + for<'de> Decode<'de, T>,
 {
-    let Some(client) = client() else { return };
+    let client = SchemaRegistry::new(url).expect("an address");
     let writing = RegistrySerde::new(&client, format.clone()).schema(schema);
     let refused = RecordEncoder::<T>::writer(&writing, topic, Part::Value)
         .await
@@ -160,7 +211,7 @@ where
     let mut payload = Vec::new();
     writing.encode(&writer, value, &mut payload).expect("it fits");
 
-    let other = SchemaRegistry::new(registry().expect("it runs").url()).expect("an address");
+    let other = SchemaRegistry::new(url).expect("an address");
     let reading = RegistrySerde::new(&other, format.clone());
     assert_eq!(reading.read::<T>(Part::Value, &payload, &[]).await.expect("it was written"), *value);
     // What is registered is found now, also without registering.
@@ -173,12 +224,23 @@ where
 
 #[tokio::test]
 async fn values_of_all_formats_go_through_apicurio() {
-    let Some(client) = client() else { return };
+    let Some(registry) = registry() else { return };
+    values_of_all_formats_go_through(&registry.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_all_formats_go_through_ours() {
+    let ours = Ours::start().await;
+    values_of_all_formats_go_through(&ours.server.url()).await;
+}
+
+async fn values_of_all_formats_go_through(url: &str) {
+    let client = SchemaRegistry::new(url).expect("an address");
     let order = Order { id: 7, item: "ink".into() };
     let avro = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"},{"name":"item","type":"string"}]}"#;
-    round(Avro, Schema::avro(avro), "typed-avro", &order).await;
+    round(url, Avro, Schema::avro(avro), "typed-avro", &order).await;
     let json = r#"{"title":"Order","type":"object","properties":{"id":{"type":"integer"},"item":{"type":"string"}}}"#;
-    round(JsonSchema::new(), Schema::json(json), "typed-json", &order).await;
+    round(url, JsonSchema::new(), Schema::json(json), "typed-json", &order).await;
 
     let money = r#"syntax = "proto3"; package common; message Money { int64 cents = 1; }"#;
     client.register("common-money", &Schema::protobuf(money)).await.expect("registered");
@@ -248,4 +310,92 @@ async fn a_pipeline_puts_records_aside_that_cannot_be_decoded() {
         values.extend(batch.iter().map(|letter| letter.value().expect("a value").to_vec()));
     }
     assert_eq!(values, [&b"no schema"[..], b"\0\x7f\xff\xff\xffx"]);
+}
+
+/// What confluent-kafka's client for Python is answered, by the names of the questions.
+fn asked_by_python(url: &str, questions: &str) -> BTreeMap<String, String> {
+    let mut python = partner::python("registry_client").expect("its packages");
+    let output = python.args([url, questions]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let answer =
+        |line: &str| line.split_once('\t').map(|(name, answer)| (name.to_owned(), answer.to_owned()));
+    lines.lines().filter_map(answer).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confluents_client_is_answered_by_ours_as_by_apicurio() {
+    if !partner::are_here(&["python3"]) {
+        return;
+    }
+    let ours = Ours::start().await;
+    let url = ours.server.url();
+    let own = tokio::task::spawn_blocking(move || asked_by_python(&url, "common")).await.expect("ends");
+    for (question, answer) in [
+        ("latest of none", "refused 404 40401"),
+        ("id of none", "refused 404 40403"),
+        ("register", "id1"),
+        ("register again", "id1"),
+        ("register second", "id2"),
+        ("invalid", "refused 422 42201"),
+        ("third", "refused 404 40402"),
+        ("register incompatible", "refused 409 40901"),
+        ("subjects of id", "['python-other', 'python/of orders-value']"),
+        ("delete for good too early", "refused 404 40405"),
+    ] {
+        assert_eq!(own.get(question).map(String::as_str), Some(answer), "{question}");
+    }
+    let Some(apicurio) = registry() else { return };
+    let url = apicurio.url();
+    let theirs = tokio::task::spawn_blocking(move || asked_by_python(&url, "common")).await.expect("ends");
+    let differences: Vec<_> = own
+        .iter()
+        .filter(|(question, answer)| {
+            theirs.get(*question) != Some(answer) && !DIFFERENT.contains(&question.as_str())
+        })
+        .map(|(question, answer)| (question, answer, theirs.get(question)))
+        .collect();
+    assert!(differences.is_empty() && own.len() == theirs.len(), "{differences:#?}");
+}
+
+/// Questions that Apicurio answers in another way than Confluent's registry: with status 409 for 40405, with 409 for 40901, and it has
+/// no route for the subjects of an id.
+const DIFFERENT: &[&str] = &["delete for good too early", "register incompatible", "subjects of id"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confluents_client_finds_modes_contexts_guids_and_associations_at_ours() {
+    if !partner::are_here(&["python3"]) {
+        return;
+    }
+    let ours = Ours::start().await;
+    let url = ours.server.url();
+    let said = tokio::task::spawn_blocking(move || asked_by_python(&url, "confluent")).await.expect("ends");
+    for (question, answer) in [
+        ("guid", "095d71cf-1255-6b9d-5e33-0ad575b3df5d"),
+        ("by guid", "\"string\""),
+        ("global mode", "READWRITE"),
+        ("own mode", "refused 404 40409"),
+        ("set mode", "READONLY"),
+        ("register read only", "refused 422 42205"),
+        ("delete mode", "READONLY"),
+        ("import too late", "refused 422 42205"),
+        ("level by default", "BACKWARD"),
+        ("set config", "major"),
+        ("delete config", "major"),
+        ("config of none", "refused 404 40408"),
+        ("register metadata", "2"),
+        ("latest with metadata", "2"),
+        ("latest with other", "refused 404 40403"),
+        ("register in context", "1"),
+        ("contexts", "['.', '.eu']"),
+        ("subjects of context", "[':.eu:more-value']"),
+        ("versions of id", "[('more-value', 1)]"),
+        ("with deleted", "[1, 2]"),
+        ("associate", "['more-value']"),
+        ("associations", "['more-value']"),
+        ("associations after", "[]"),
+    ] {
+        assert_eq!(said.get(question).map(String::as_str), Some(answer), "{question}: {said:#?}");
+    }
 }
