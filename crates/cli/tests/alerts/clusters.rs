@@ -8,7 +8,6 @@ use milena::metrics::Registry;
 use milena::{Acl, AclFilter, AclOperation, AclResource, Client, NewTopic, Record, Sasl};
 use milena_broker::{Authorizer, Listener};
 use milena_observe::exporter::{Exporter, Plan};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::stage::Stand;
@@ -22,15 +21,12 @@ fn export(world: &World, client: Option<Client>, stand: &Stand, probe: Option<&s
         Plan { interval: Duration::from_millis(500), probe: probe.map(str::to_owned), ..Plan::default() };
     let exporter = Exporter::new(client, plan);
     stand.show(exporter.clone());
-    let ((stop, stopped), runtime) = (oneshot::channel::<()>(), Handle::current());
-    // A thread of its own, as in the program: the compiler does not see that a task could run it.
-    tokio::task::spawn_blocking(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = exporter.run(|_| {}) => {}
-                _ = stopped => {}
-            }
-        });
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = exporter.run(|_| {}) => {}
+            _ = stopped => {}
+        }
     });
     stop
 }

@@ -181,10 +181,12 @@ async fn topics(admin: &Admin, plan: &Plan, facts: &mut Facts) -> Result<(), Err
         (&committed, OffsetAt::Latest, |of, offset| of.stable_end = offset),
     ];
     for (admin, at, set) in wanted {
-        let named = facts
+        // A list: the compiler does not see that a future which holds this iterator may go from thread to thread.
+        let named: Vec<_> = facts
             .topics
             .iter()
-            .flat_map(|(topic, partitions)| partitions.iter().map(move |of| (topic, of.index)));
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |of| (topic, of.index)))
+            .collect();
         for ((topic, index), offset) in admin.list_offsets(named, at).await? {
             let found = facts.topics.get_mut(&*topic);
             let found = found.and_then(|of| place(of, index).and_then(|place| of.get_mut(place)));

@@ -49,6 +49,18 @@ fn has(text: &str, lines: &[&str]) {
 }
 
 #[tokio::test]
+async fn an_exporter_runs_as_a_task_of_its_own() {
+    let (_cluster, client) = world().await;
+    let exporter = Exporter::new(client, Plan { interval: Duration::from_millis(10), ..Plan::default() });
+    let runs = exporter.clone();
+    let task = tokio::spawn(async move { runs.run(|_| {}).await });
+    while !exposed(&exporter, Format::Prometheus).contains("milena_exporter_up 1") {
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_cluster_is_exported_under_milenas_names() {
     has(
         &text(Names::Milena).await,
