@@ -36,13 +36,16 @@ impl Unsecured {
         self.claims.iter().any(|(name, value)| name == "sub" && !value.is_empty())
     }
 
-    /// The token at this time, in seconds since 1970.
-    fn at(&self, seconds: i64) -> Token {
+    /// The token at this time, in milliseconds since 1970. It ends with a whole second, so it lives up to a second less than what is
+    /// set.
+    fn at(&self, unix_ms: i64) -> Token {
+        let (seconds, gone_ms) = (unix_ms.div_euclid(1000), unix_ms.rem_euclid(1000));
         let claims = self.claims.iter().map(|(name, value)| format!("{}:{},", quoted(name), quoted(value)));
         let (claims, until) = (claims.collect::<String>(), seconds + self.lifetime.as_secs() as i64);
         let claims = format!("{{{claims}\"iat\":{seconds},\"exp\":{until}}}");
         let value = format!("{}.{}.", BASE64.encode("{\"alg\":\"none\"}"), BASE64.encode(claims));
-        let token = Token::new(value, self.lifetime);
+        let lifetime = self.lifetime.saturating_sub(Duration::from_millis(gone_ms.unsigned_abs()));
+        let token = Token::new(value, lifetime);
         self.extensions.iter().fold(token, |token, (name, value)| token.with_extension(&**name, &**value))
     }
 }
@@ -53,7 +56,7 @@ impl ProvideToken for Unsecured {
         reason = "a token names the time of day, and a provider has no clock of the client's"
     )]
     fn token(&self) -> Providing<Token> {
-        let token = self.at(millis_since_epoch(SystemTime::now()) / 1000);
+        let token = self.at(millis_since_epoch(SystemTime::now()));
         Box::pin(async move { Ok(token) })
     }
 }
@@ -80,13 +83,14 @@ mod tests {
         let mut tokens = Unsecured::default();
         tokens.set_claim("sub", "al\"ice\n");
         tokens.set_extension("cluster", "c");
-        let token = tokens.at(1000);
+        let token = tokens.at(1_000_250);
         let text = String::from_utf8(token.value.expose().to_vec()).expect("text");
         let parts: Vec<_> = text.split('.').collect();
         let decoded = |part: &str| String::from_utf8(BASE64.decode(part).expect("base64")).expect("text");
         assert_eq!(decoded(parts[0]), "{\"alg\":\"none\"}");
         assert_eq!(decoded(parts[1]), "{\"sub\":\"al\\\"ice\\u000a\",\"iat\":1000,\"exp\":4600}");
-        assert_eq!((parts[2], parts.len(), token.lifetime.as_secs()), ("", 3, 3600));
+        // It ends when it says so.
+        assert_eq!((parts[2], parts.len(), token.lifetime.as_millis()), ("", 3, 3_599_750));
         assert_eq!(token.extensions, [("cluster".to_owned(), "c".to_owned())]);
     }
 }
