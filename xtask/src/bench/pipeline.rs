@@ -13,8 +13,7 @@ use crate::kafka::{Cluster, NEWEST, process};
 
 const ROUNDS: u32 = 5;
 const RECORDS: u64 = 4_000_000;
-/// Slow work and the other program take too long for all of them.
-const RECORDS_OF_WORK: u64 = 1_000_000;
+/// The other program takes too long for all of them.
 const RECORDS_OF_RIVAL: u64 = 400_000;
 const RUN_LIMIT: Duration = Duration::from_secs(240);
 
@@ -38,7 +37,6 @@ fn row(
     work_us: u64,
     concurrency: u32,
 ) -> Row {
-    let records = if work_us == 0 { RECORDS } else { RECORDS_OF_WORK };
     Row {
         name,
         is_rival: false,
@@ -46,7 +44,7 @@ fn row(
         reading,
         work_us,
         concurrency,
-        records,
+        records: RECORDS,
         rates: Vec::new(),
         bytes: Vec::new(),
     }
