@@ -5,7 +5,7 @@ use std::process::Command;
 
 use milena_interop::partner::are_here;
 
-use crate::dead_letters::{milena, run};
+use crate::programs::{milena, succeed};
 
 #[test]
 fn grafana_reads_the_dashboards() {
@@ -18,8 +18,8 @@ fn grafana_reads_the_dashboards() {
     assert!(boards.len() >= 4, "{told}");
     let grafana = |paths: &[&str]| {
         let mut go = Command::new("go");
-        go.current_dir(xtask::root().join("interop/go"));
-        run(go, &[&["run", "./grafana"], paths].concat())
+        go.current_dir(xtask::root().join("interop/go")).args(["run", "./grafana"]).args(paths);
+        succeed(go)
     };
     grafana(&boards);
     // It finds what is wrong.

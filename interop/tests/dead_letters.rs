@@ -1,26 +1,10 @@
 //! Dead letters that Spring Kafka and Kafka Streams write with their own classes are read by `milena dlq`, and go back.
 
-use std::process::Command;
-use std::time::Duration;
-
 use milena_interop::embedded::Embedded;
 use milena_interop::partner::{are_here, dead_letters};
 use milena_interop::raw::Raw;
-use xtask::kafka::process;
 
-pub(crate) fn run(mut command: Command, args: &[&str]) -> String {
-    command.args(args);
-    let output = process::run(command, None, Duration::from_secs(600)).unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{args:?}: {}\n{out}{err}", output.status);
-    out.into_owned()
-}
-
-pub(crate) fn milena(args: &[&str]) -> String {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(xtask::root()).env("MILENA_CONFIG", "");
-    run(cargo, &[&["run", "--quiet", "-p", "milena-cli", "--"], args].concat())
-}
+use super::programs::{milena, succeed};
 
 const SPRING: &str = "  origin   orders/1@42
   error    org.springframework.kafka.listener.ListenerExecutionFailedException: Listener failed; no such customer
@@ -42,7 +26,9 @@ fn letters_of_springs_and_streams_own_classes_are_read_and_go_back() {
     for topic in ["orders", "spring-dlt", "spring-twice-dlt", "retryable-dlt", "streams-dlq"] {
         raw.create_topic(topic, 3).unwrap();
     }
-    run(dead_letters().unwrap(), &[bootstrap]);
+    let mut letters = dead_letters().unwrap();
+    letters.arg(bootstrap);
+    succeed(letters);
 
     let show = |topic: &str, args: &[&str]| {
         let shown = milena(&[&["dlq", "show", topic, "-b", bootstrap], args].concat());

@@ -1,6 +1,7 @@
 //! Runs Milena's programs as a user would.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,14 +10,36 @@ use milena_interop::raw::Raw;
 use milena_interop::real;
 use xtask::kafka::process;
 
-/// Runs `cargo run --quiet` with `args` and returns what the program printed.
-fn cargo_run(args: &[&str]) -> String {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(xtask::root()).args(["run", "--quiet"]).args(args);
-    let output = process::run(cargo, None, Duration::from_secs(600)).unwrap();
+/// A program of the workspace: `milena`, or the example with this name. Cargo builds it with the features of its package alone, which
+/// builds most of the workspace again: in CI, `cargo test --workspace` has just built it with those of all.
+fn program(name: &str) -> PathBuf {
+    let (package, kind, directory) = match name {
+        "milena" => ("milena-cli", "--bin", ""),
+        _ => ("milena", "--example", "examples"),
+    };
+    if std::env::var_os("CI").is_none() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(xtask::root()).args(["build", "--quiet", "-p", package, kind, name]);
+        succeed(cargo);
+    }
+    let tests = std::env::current_exe().unwrap();
+    tests.ancestors().nth(2).unwrap().join(directory).join(name)
+}
+
+/// What a program prints that succeeds.
+pub(crate) fn succeed(command: Command) -> String {
+    let what = format!("{command:?}");
+    let output = process::run(command, None, Duration::from_secs(600)).unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{args:?}: {}\n{out}{err}", output.status);
+    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
     out.into_owned()
+}
+
+/// What `milena` prints, without the configuration of whoever runs the tests.
+pub(crate) fn milena(args: &[&str]) -> String {
+    let mut milena = Command::new(program("milena"));
+    milena.current_dir(xtask::root()).env("MILENA_CONFIG", "").args(args);
+    succeed(milena)
 }
 
 /// The client's examples, each of which is run below.
@@ -32,7 +55,9 @@ const EXAMPLES: [&str; 8] = [
 ];
 
 fn example(name: &str, args: &[&str]) -> String {
-    cargo_run(&[&["-p", "milena", "--example", name, "--"], args].concat())
+    let mut example = Command::new(program(name));
+    example.args(args);
+    succeed(example)
 }
 
 #[test]
@@ -105,12 +130,7 @@ fn the_examples_run_as_they_stand() {
 
 /// Runs the example until `is_enough` of what it has said, and ends it with SIGTERM.
 fn stopped(name: &str, args: &[&str], is_enough: fn(&str) -> bool) -> (String, std::process::ExitStatus) {
-    let mut build = Command::new(env!("CARGO"));
-    build.current_dir(xtask::root()).args(["build", "--quiet", "-p", "milena", "--example", name]);
-    assert!(process::run(build, None, Duration::from_secs(600)).unwrap().status.success());
-    let programs = std::env::current_exe().unwrap();
-    let program = programs.ancestors().nth(2).unwrap().join("examples").join(name);
-    let mut child = Command::new(program).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program(name)).args(args).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut said = String::new();
     let mut kill = Some(Command::new("kill"));
@@ -128,9 +148,9 @@ fn stopped(name: &str, args: &[&str], is_enough: fn(&str) -> bool) -> (String, s
 
 /// The demo checks itself and fails if a check does. This test checks the counts in its report.
 fn demo(bootstrap: &[&str]) {
-    let mut args = vec!["-p", "milena-cli", "--", "demo", "--records", "20000", "--json"];
+    let mut args = vec!["demo", "--records", "20000", "--json"];
     args.extend(bootstrap);
-    let report = cargo_run(&args);
+    let report = milena(&args);
     for field in ["\"acknowledged_count\":20000", "\"delivered_count\":20000", "\"verified\":true"] {
         assert!(report.replace(' ', "").contains(field), "no {field} in {report}");
     }
@@ -144,14 +164,14 @@ fn the_demo_of_pipelines_finds_every_flight_on_real_kafka() {
     for drill in
         [&[][..], &["--drill", "rebalance"], &["--drill", "crash"], &["--drill", "dead-letters-down"]]
     {
-        let of = ["-p", "milena-cli", "--", "demo", "pipeline", "--bootstrap", &bootstrap];
+        let of = ["demo", "pipeline", "--bootstrap", &bootstrap];
         let with = ["-n", "1000", "--seconds", "2", "--fault-rate", "10", "--json"];
-        let report = cargo_run(&[&of[..], &with, drill].concat());
+        let report = milena(&[&of[..], &with, drill].concat());
         for field in ["\"records\":1000", "\"verified\":true", "\"waiting\":0"] {
             assert!(report.contains(field), "no {field} in {report}");
         }
     }
-    let topics = cargo_run(&["-p", "milena-cli", "--", "topics", "list", "--bootstrap", &bootstrap]);
+    let topics = milena(&["topics", "list", "--bootstrap", &bootstrap]);
     assert!(!topics.contains("milena-demo"), "{topics}");
 }
 
