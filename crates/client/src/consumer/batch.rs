@@ -8,6 +8,7 @@ use milena_core::Failure;
 use milena_core::group::ledger::Restored;
 use milena_core::source::{Amount, Epoch};
 use milena_wire::batch::{BatchHeader, RecordBatch, RecordError, Records, RecordsPlace};
+use milena_wire::codec::Compression;
 use milena_wire::{DecodeError, DecodeReason};
 
 use super::held::{Hold, Kept};
@@ -175,6 +176,33 @@ impl Batch {
             Content::Whole(records) => records.records_bytes(),
             Content::Part(part) => part.bytes(),
         }
+    }
+
+    /// The size of the whole batch as it came from the broker, in bytes: compressed, with its header. A part of a batch
+    /// ([`delivery_records_max`](crate::ConsumerSettings::delivery_records_max)) has the size of all of it.
+    pub fn encoded_bytes(&self) -> usize {
+        self.records().header().bytes
+    }
+
+    /// The codec that the batch was compressed with when it came.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let producer = client.producer().compression(milena::Compression::Lz4).build().await?;
+    /// # producer.send(milena::Record::to("orders").value(&[7_u8; 1000][..])).await?;
+    /// # let mut consumer = client.consumer_direct().topic("orders").until_end().build().await?;
+    /// # let batch = consumer.next().await?.expect("a batch");
+    /// assert_eq!(batch.compression(), milena::Compression::Lz4);
+    /// assert!(batch.encoded_bytes() < batch.bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compression(&self) -> Compression {
+        // A batch of an unknown codec was never opened.
+        self.records().header().attributes.compression().unwrap_or_default()
     }
 
     /// The memory that the batch takes, in bytes: as many as it had when it came, if it was not compressed, or else the
