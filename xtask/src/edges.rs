@@ -22,7 +22,16 @@ const DRAWN: &[(&str, &[&str])] = &[
     ("milena-mirror", &["milena"]),
     (
         "milena-cli",
-        &["milena", "milena-broker", "milena-pipeline", "milena-registry", "milena-observe", "milena-mirror"],
+        &[
+            "milena",
+            "milena-broker",
+            "milena-pipeline",
+            "milena-registry",
+            "milena-observe",
+            "milena-mirror",
+            // `milena tune` measures the batches and codecs that the client has.
+            "milena-wire",
+        ],
     ),
     ("milena-sim", &["milena", "milena-core", "milena-broker", "milena-messages", "milena-wire"]),
     // Must compile when generated code does not.

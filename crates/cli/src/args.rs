@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     acl, broker, client_metrics, consume, dashboards, dev, dlq, doctor, exporter, groups, produce, profile,
-    quota, registry, token, top, topics, txn, user, verifiable,
+    quota, registry, token, top, topics, tune, txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     /// Show groups by lag and rate, topics and hot partitions, live
     Top(top::Args),
+    /// Find good settings by measuring them on your own records
+    Tune(tune::Args),
     /// Serve metrics of topics, groups and lag to Prometheus
     Exporter(exporter::Args),
     /// Keep clusters under names, with their settings

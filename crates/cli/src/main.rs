@@ -1,7 +1,7 @@
 //! The `milena` binary: reads the command line, runs one command, ends with its exit code.
 //!
 //! The crate has thin commands and pure parts: parsing, formatting, verifying and reporting are in modules without I/O
-//! ([`offsets`], [`filter`], [`mod@format`], [`json`], [`lag`], [`reset`], [`stored`], `demo::ledger`), and the commands connect them to the client. Nothing here
+//! ([`offsets`], [`filter`], [`mod@format`], [`json`], [`lag`], [`reset`], [`stored`], [`tune`], `demo::ledger`), and the commands connect them to the client. Nothing here
 //! knows the protocol.
 
 mod args;
@@ -30,6 +30,7 @@ mod recipe;
 mod reset;
 mod stored;
 mod table;
+mod tune;
 mod units;
 mod view;
 
@@ -84,6 +85,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Dashboards(args) => commands::dashboards::run(&args),
             Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
             Command::Top(args) => commands::top::run(args, &interrupt).await,
+            Command::Tune(args) => commands::tune::run(args, &interrupt).await,
             Command::Exporter(args) => commands::exporter::run(args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),
             Command::Acl(args) => commands::acl::run(args, &interrupt).await,

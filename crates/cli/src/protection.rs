@@ -32,6 +32,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Exporter(_)
             | Self::Top(_)
+            | Self::Tune(_)
             | Self::Produce(_)
             | Self::Consume(_)
             | Self::Profile(_)

@@ -31,6 +31,8 @@ fn help_texts_are_as_they_were_read() {
         &["groups", "remove-members"],
         &["exporter"],
         &["top"],
+        &["tune"],
+        &["tune", "codec"],
         &["profile"],
         &["profile", "set"],
         &["profile", "import"],

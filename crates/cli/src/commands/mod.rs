@@ -19,6 +19,7 @@ pub(crate) mod registry;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod topics;
+pub(crate) mod tune;
 pub(crate) mod txn;
 pub(crate) mod user;
 pub(crate) mod verifiable;
