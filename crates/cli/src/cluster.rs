@@ -9,6 +9,7 @@ use milena::{Admin, Client, ClientBuilder, Properties};
 
 use crate::config::{self, By, Chosen};
 use crate::exit::{Exit, Failure};
+use crate::profiles::registry;
 
 /// Client settings, by name.
 #[derive(Clone, Debug, Args)]
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
 /// What a command line, the environment and a profile say together.
 pub(crate) struct Resolved {
     pub(crate) properties: Properties,
+    /// Those of them that the command line gives, itself or in a file.
+    pub(crate) given: Properties,
     /// The cluster, unless the properties name it.
     pub(crate) bootstrap: Option<String>,
     /// The profile whose properties are among these.
@@ -96,11 +99,7 @@ impl Settings {
             true => config::chosen(self.profile.as_deref())?,
             false => None,
         };
-        let mut properties = others;
-        for (name, value) in chosen.iter().flat_map(|chosen| &chosen.profile.properties) {
-            properties.set(name, value);
-        }
-        properties.extend(given);
+        let properties = together(others, chosen.as_ref(), &given);
         let of_flag = chosen
             .as_ref()
             .is_some_and(|chosen| chosen.by == By::Flag && chosen.profile.bootstrap().is_some());
@@ -109,7 +108,20 @@ impl Settings {
             None if is_named || of_flag => None,
             None => variable,
         };
-        Ok(Resolved { properties, bootstrap, chosen })
+        Ok(Resolved { properties, given, bootstrap, chosen })
+    }
+
+    /// All settings of a command that talks to a schema registry only. `is_named` is whether something else than properties names
+    /// the registry: then the current profile is not asked, as with a cluster that is named.
+    pub(crate) fn resolve_registry(&self, is_named: bool) -> Result<Resolved, Failure> {
+        let given = self.given()?;
+        let is_named = is_named || given.iter().any(|(name, _)| name == registry::URL);
+        let chosen = match config::is_asked(self.profile.as_deref())? || !is_named {
+            true => config::chosen(self.profile.as_deref())?,
+            false => None,
+        };
+        let properties = together(Properties::new(), chosen.as_ref(), &given);
+        Ok(Resolved { properties, given, bootstrap: None, chosen })
     }
 
     /// Whether the command line names the cluster, by a property or a profile.
@@ -117,6 +129,16 @@ impl Settings {
         let resolved = self.resolve(Properties::new(), None, Otherwise::Own(None))?;
         Ok(resolved.properties.names("bootstrap"))
     }
+}
+
+/// The settings of the command line, then those of a profile, then the others.
+fn together(others: Properties, chosen: Option<&Chosen>, given: &Properties) -> Properties {
+    let mut properties = others;
+    for (name, value) in chosen.iter().flat_map(|chosen| &chosen.profile.properties) {
+        properties.set(name, value);
+    }
+    properties.extend(given.clone());
+    properties
 }
 
 impl Resolved {

@@ -27,6 +27,7 @@ mod profiles;
 mod progress;
 mod protection;
 mod recipe;
+mod registry_options;
 mod reset;
 mod stored;
 mod table;

@@ -22,17 +22,10 @@ const BYTES_MAX: u64 = 4096;
 pub(crate) async fn password(source: Option<&str>, user: &str) -> Result<Secret, Failure> {
     let secret = match source {
         Some("-") => from_stdin().await?,
-        Some(source) if SOURCES.iter().any(|prefix| source.starts_with(prefix)) => {
+        Some(source) => {
             let source = source.to_owned();
-            let read = spawn_blocking(move || read_secret(&source)).await;
-            read.map_err(|error| Failure::failed(error.to_string()))?.map_err(Failure::from)?
-        }
-        // It may be a password, so it is not repeated.
-        Some(_) => {
-            let what = "--password is env:NAME, file:PATH, command:PROGRAM or -";
-            return Err(
-                Failure::usage(what).hint("A password as an argument is shown by every list of processes.")
-            );
+            let read = spawn_blocking(move || from_source("--password", &source, ", or - for stdin")).await;
+            read.map_err(|error| Failure::failed(error.to_string()))??
         }
         None if io::stdin().is_terminal() && io::stderr().is_terminal() => typed(user).await?,
         None => from_stdin().await?,
@@ -41,6 +34,17 @@ pub(crate) async fn password(source: Option<&str>, user: &str) -> Result<Secret,
         return Err(Failure::usage("the password is empty"));
     }
     Ok(secret)
+}
+
+/// A secret from where the value of an option says. What else is written there is refused. It blocks while it reads. `or` is what
+/// the option may be besides, for the error.
+pub(crate) fn from_source(option: &str, source: &str, or: &str) -> Result<Secret, Failure> {
+    if SOURCES.iter().any(|prefix| source.starts_with(prefix)) {
+        return Ok(read_secret(source)?);
+    }
+    // It may be a password, so it is not repeated.
+    let what = format!("{option} is env:NAME, file:PATH or command:PROGRAM{or}");
+    Err(Failure::usage(what).hint("A password as an argument is shown by every list of processes."))
 }
 
 /// How a source begins.

@@ -14,6 +14,7 @@
 //! rest of this crate, because a fuzz target has it as a module of its own.
 
 pub(crate) mod import;
+pub(crate) mod registry;
 pub(crate) mod secrets;
 #[cfg(test)]
 mod tests;

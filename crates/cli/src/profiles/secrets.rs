@@ -1,5 +1,7 @@
 //! Which properties are secrets, and how they are shown.
 
+use super::registry;
+
 /// What stands in place of a value that is not shown.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
@@ -65,11 +67,13 @@ const PUBLIC: [&str; 33] = [
 /// Whether the value of this property must not be shown, as far as its name tells.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    !is_public(&name) && WORDS.iter().any(|word| name.contains(word))
+    !is_public(&name)
+        && (registry::is_secret(&name) == Some(true) || WORDS.iter().any(|word| name.contains(word)))
 }
 
 fn is_public(name: &str) -> bool {
     PUBLIC.contains(&name)
+        || registry::is_secret(name) == Some(false)
         || milena::SETTINGS.iter().any(|setting| setting.names().any(|known| known == name))
 }
 
@@ -80,10 +84,15 @@ pub(crate) fn is_source(value: &str) -> bool {
     SOURCES.iter().any(|source| value.starts_with(source))
 }
 
+/// Whether the value is an address that may have a password in it, so that it may be a source although it is shown.
+pub(crate) fn may_have_password(name: &str) -> bool {
+    name == PROXY || name == registry::URL
+}
+
 /// Whether the client would run a command, or read a variable or a file, to have the value of this property.
 pub(crate) fn is_read_elsewhere(name: &str, value: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    (is_source(value) && (name == PROXY || !is_public(&name)))
+    (is_source(value) && (may_have_password(&name) || !is_public(&name)))
         || is_command(value)
         || has_source_within(&name, value)
 }

@@ -117,6 +117,7 @@ impl Process {
             .env_remove("MILENA_BOOTSTRAP")
             .env_remove("MILENA_LOG")
             .env_remove("MILENA_PROFILE")
+            .env_remove("MILENA_REGISTRY")
             .env("MILENA_CONFIG", "")
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())

@@ -62,8 +62,11 @@ fn cluster(cluster: &Yaml) -> Imports {
     if cluster.text("version").is_some() {
         imports.pass_over("version", "the client asks the broker for its versions");
     }
-    if cluster.text("schema-registry-url").is_some() || section("schema-registry-credentials").is_some() {
-        imports.pass_over("schema-registry-url", "it is for the registry's API, not for Kafka");
+    imports.set_some("schema.registry.url", cluster.text("schema-registry-url"));
+    if let Some(login) = section("schema-registry-credentials") {
+        let part = |name: &str| login.text(name).unwrap_or_default();
+        imports.set("basic.auth.credentials.source", "USER_INFO");
+        imports.set("basic.auth.user.info", format!("{}:{}", part("username"), part("password")));
     }
     imports
 }

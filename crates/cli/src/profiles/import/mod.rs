@@ -163,7 +163,7 @@ impl Imports {
                 true => "it would run a command of the file",
                 false => "it would run a command, or read a variable or a file, that the file names",
             };
-            let has_source = secrets::is_secret(name) || name == secrets::PROXY;
+            let has_source = secrets::is_secret(name) || secrets::may_have_password(name);
             if has_source {
                 let source = secrets::placeholder(profile, name);
                 notes.push(format!("{name} was not copied: {would}; it is read from {source} now"));

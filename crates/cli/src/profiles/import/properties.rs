@@ -2,6 +2,7 @@
 
 use milena::Properties;
 
+use super::super::registry;
 use super::{Imported, Imports};
 
 pub(super) fn read(text: &str) -> Result<Imported, String> {
@@ -16,16 +17,13 @@ pub(super) fn read(text: &str) -> Result<Imported, String> {
     }
     for (name, value) in properties.iter() {
         // What runs in the JVM of brokers, of Connect and of Streams has no meaning for a client.
-        let of_others = [
-            "config.providers",
-            "metric.reporters",
-            "interceptor.classes",
-            "key.",
-            "value.",
-            "schema.registry.",
-        ];
+        let of_others = ["config.providers", "metric.reporters", "interceptor.classes", "key.", "value."];
         if of_others.iter().any(|other| name.starts_with(other)) {
             imports.pass_over(name, "it is for programs in Java");
+            continue;
+        }
+        if registry::own_name(name).is_some() && registry::is_secret(name).is_none() {
+            imports.pass_over(name, "Milena's client of schema registries has no setting of this name");
             continue;
         }
         // A key of the profiles file itself.

@@ -53,10 +53,37 @@ fn cluster(name: &str, profile: &Yaml) -> Imports {
             "logging in to Redpanda's cloud is rpk's own; create a user and set sasl.username",
         );
     }
-    for (section, of) in [("admin_api", "Redpanda's own API"), ("schema_registry", "the registry's API")] {
-        if profile.get(section).is_some_and(|section| !section.entries().is_empty()) {
-            imports.pass_over(section, &format!("it is for {of}, not for Kafka"));
-        }
+    if profile.get("admin_api").is_some_and(|section| !section.entries().is_empty()) {
+        imports.pass_over("admin_api", "it is for Redpanda's own API, not for Kafka");
+    }
+    if let Some(registry) = profile.get("schema_registry") {
+        schema_registry(registry, &mut imports);
     }
     imports
+}
+
+fn schema_registry(registry: &Yaml, imports: &mut Imports) {
+    let Some(addresses) = registry.joined("addresses") else { return };
+    let tls = registry.get("tls").filter(|tls| tls.text("enabled") != Some("false"));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = |address: &str| match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("{scheme}://{address}"),
+    };
+    let urls: Vec<String> = addresses.split(',').map(|address| url(address.trim())).collect();
+    imports.set("schema.registry.url", urls.join(","));
+    if let Some(tls) = tls {
+        let ca = ["ca_file", "truststore_file", "ca"].iter().find_map(|name| tls.text(name));
+        imports.set_some("schema.registry.ssl.ca.location", ca);
+        let certificate = tls.text("cert_file").or(tls.text("cert"));
+        imports.set_some("schema.registry.ssl.certificate.location", certificate);
+        imports.set_some("schema.registry.ssl.key.location", tls.text("key_file").or(tls.text("key")));
+        if tls.is_true("insecure_skip_verify") {
+            imports.pass_over("schema_registry.tls.insecure_skip_verify", "name the authority's certificate");
+        }
+    }
+    // rpk logs in to the registry as to Kafka.
+    if imports.properties.iter().any(|(name, _)| name == "sasl.password") {
+        imports.set("basic.auth.credentials.source", "SASL_INHERIT");
+    }
 }
