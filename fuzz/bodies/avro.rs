@@ -11,13 +11,14 @@ const SCHEMAS: &[&str] = &[
     r#"{"type":"array","items":{"type":"array","items":{"type":"record","name":"R","fields":[{"name":"n","type":"null"},{"name":"m","type":{"type":"map","values":"null"}}]}}}"#,
 ];
 
-/// The first byte chooses a schema, or says how long one is that follows.
+/// The first byte chooses a schema, or the text of one follows, which ends with a byte of 255.
 pub(crate) fn run(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     let (schema, bytes) = match SCHEMAS.get(usize::from(choice)) {
         Some(schema) => (AvroSchema::parse(schema).ok(), rest),
         None => {
-            let (text, bytes) = rest.split_at(usize::from(choice).min(rest.len()));
+            let end = rest.iter().position(|byte| *byte == 0xff).unwrap_or(rest.len());
+            let (text, bytes) = (&rest[..end], rest.get(end + 1..).unwrap_or_default());
             (std::str::from_utf8(text).ok().and_then(|text| AvroSchema::parse(text).ok()), bytes)
         }
     };
