@@ -100,7 +100,9 @@ impl<'de> de::Deserializer<'de> for Datum<'_, 'de> {
             Node::String => visitor.visit_borrowed_str(reader.string()?),
             Node::Fixed { size, .. } => visitor.visit_borrowed_bytes(reader.take(*size)?),
             Node::Enum { symbols, .. } => {
-                visitor.visit_str(&symbols[reader.index(symbols.len(), "symbol of an enum")?])
+                let symbol = &symbols[reader.index(symbols.len(), "symbol of an enum")?];
+                reader.charge_name(symbol)?;
+                visitor.visit_str(symbol)
             }
             Node::Array(items) => this.seq(*items, visitor),
             Node::Map(values) => this.map(*values, visitor),
@@ -366,7 +368,10 @@ impl<'de> MapAccess<'de> for &mut Record<'_, 'de> {
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, SerdeError> {
         match self.fields.first() {
-            Some(field) => seed.deserialize((*field.name).into_deserializer()).map(Some),
+            Some(field) => {
+                self.reader.charge_name(&field.name)?;
+                seed.deserialize((*field.name).into_deserializer()).map(Some)
+            }
             None => Ok(None),
         }
     }

@@ -18,6 +18,8 @@ pub(super) const DEPTH_MAX: u32 = 128;
 /// and eight for each byte.
 const VALUES_MIN: usize = 100_000;
 const VALUES_PER_BYTE: usize = 8;
+/// A name of 512 bytes, the longest one, counts as four values: a byte of data still pays for its field.
+const NAME_BYTES_PER_VALUE: usize = 128;
 
 impl<'de> Reader<'de> {
     #[inline]
@@ -149,6 +151,12 @@ impl<'de> Reader<'de> {
             let _size = self.long()?;
         }
         Ok(count.unsigned_abs())
+    }
+
+    /// A name of the schema's is about to be in a value: data may repeat it as often as it has values.
+    #[inline]
+    pub(super) fn charge_name(&mut self, name: &str) -> Result<(), SerdeError> {
+        self.charge(name.len() / NAME_BYTES_PER_VALUE)
     }
 
     /// `count` values are about to be read.

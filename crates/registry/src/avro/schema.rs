@@ -1,7 +1,7 @@
 //! Avro's schemas, from JSON.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -49,6 +49,8 @@ pub(super) struct Field {
 /// A schema has at most this many types and fields, with those that it refers to.
 const NODES_MAX: usize = 1 << 16;
 const FIXED_BYTES_MAX: usize = 1 << 24;
+/// Names of types, fields and symbols have at most this many bytes: they are in values that are read, and in errors of each level.
+const NAME_BYTES_MAX: usize = 512;
 
 impl AvroSchema {
     /// Parses a schema that refers to no other one.
@@ -154,10 +156,12 @@ impl fmt::Debug for AvroSchema {
 struct Parser {
     nodes: Vec<Node>,
     names: HashMap<String, NodeId>,
+    /// Fields of all records: those of a known type add no node.
+    fields: usize,
     /// Fields with a default: a name can be that of a type that is complete later only.
     defaults: Vec<(NodeId, usize, Value)>,
     /// Steps that encoding defaults has taken: trying the branches of unions in each other would take no end of them.
-    steps: Cell<u32>,
+    steps: Cell<usize>,
 }
 
 impl Parser {
@@ -196,17 +200,17 @@ impl Parser {
     }
 
     fn union(&mut self, branches: Vec<NodeId>) -> Result<NodeId, SerdeError> {
-        for (index, branch) in branches.iter().enumerate() {
+        let (mut named, mut kinds) = (HashSet::new(), HashSet::new());
+        for branch in &branches {
             let node = &self.nodes[branch.0];
             if matches!(node, Node::Union(_)) {
                 return Err(invalid("a union has a union as a branch"));
             }
-            let is_named = matches!(node, Node::Record { .. } | Node::Enum { .. } | Node::Fixed { .. });
-            let is_twice = branches[..index].iter().any(|earlier| {
-                let same = std::mem::discriminant(&self.nodes[earlier.0]) == std::mem::discriminant(node);
-                same && (!is_named || earlier == branch)
-            });
-            if is_twice {
+            let is_new = match node {
+                Node::Record { .. } | Node::Enum { .. } | Node::Fixed { .. } => named.insert(branch.0),
+                _ => kinds.insert(std::mem::discriminant(node)),
+            };
+            if !is_new {
                 return Err(invalid("a union has two branches of one type"));
             }
         }
@@ -256,12 +260,17 @@ impl Parser {
                 let Value::Array(fields) = part("fields")? else {
                     return Err(invalid(format_args!("the fields of {name:?} are no array")));
                 };
-                let mut parsed: Vec<Field> = Vec::new();
+                self.fields = self.fields.saturating_add(fields.len());
+                if self.fields > NODES_MAX {
+                    return Err(invalid(format_args!("it has more than {NODES_MAX} fields")));
+                }
+                let (mut parsed, mut names) = (Vec::new(), HashSet::new());
                 for (index, field) in fields.iter().enumerate() {
                     let text = field.get("name").and_then(Value::as_str);
                     let text =
                         text.ok_or_else(|| invalid(format_args!("a field of {name:?} has no name")))?;
-                    if parsed.iter().any(|earlier| *earlier.name == *text) {
+                    check_length(text)?;
+                    if !names.insert(text) {
                         return Err(invalid(format_args!("{name:?} has two fields {text:?}")));
                     }
                     let kind = field.get("type");
@@ -278,9 +287,11 @@ impl Parser {
             }
             "enum" => {
                 let symbols = part("symbols")?.as_array().into_iter().flatten();
-                let symbols =
-                    symbols.map(|symbol| symbol.as_str().map(Into::into)).collect::<Option<Vec<_>>>();
-                let symbols = symbols.ok_or_else(|| invalid("a symbol of an enum is no text"))?;
+                let symbols = symbols.map(|symbol| {
+                    let symbol = symbol.as_str().ok_or_else(|| invalid("a symbol of an enum is no text"))?;
+                    check_length(symbol).map(|()| symbol.into())
+                });
+                let symbols = symbols.collect::<Result<Vec<Box<str>>, _>>()?;
                 Ok(self.define(object, namespace, |name| Node::Enum { name, symbols })?.0)
             }
             "fixed" => {
@@ -305,6 +316,7 @@ impl Parser {
         let name = name.ok_or_else(|| invalid("a record, an enum or a fixed has no name"))?;
         let namespace = object.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
         let name = full_name(name, namespace);
+        check_length(&name)?;
         let id = self.add(node(name.as_str().into()))?;
         if self.names.insert(name.clone(), id).is_some() {
             return Err(invalid(format_args!("{name:?} is defined twice")));
@@ -313,12 +325,16 @@ impl Parser {
     }
 
     fn encode_defaults(&mut self) -> Result<(), SerdeError> {
+        let mut total = 0usize;
         for (record, index, json) in std::mem::take(&mut self.defaults) {
             let Node::Record { name, fields } = &self.nodes[record.0] else { continue };
             let (name, field) = (name.clone(), &fields[index]);
             let mut bytes = Vec::new();
             // Defaults that do not fit are told when they are needed: Java's parser takes schemas that have some.
-            let is_encoded = self.encode_default(field.node, &json, 0, &mut bytes).is_ok();
+            // Each can have another one in it, and that one twice, so all of them together are bounded.
+            let is_encoded = self.encode_default(field.node, &json, 0, &mut bytes).is_ok()
+                && bytes.len() <= DEFAULT_BYTES_MAX - total;
+            total += if is_encoded { bytes.len() } else { 0 };
             tracing::trace!(target: "milena", "default of field {:?} of {name:?}: {is_encoded}", field.name);
             if let Node::Record { fields, .. } = &mut self.nodes[record.0] {
                 fields[index].default = is_encoded.then_some(bytes);
@@ -335,8 +351,8 @@ impl Parser {
         into: &mut Vec<u8>,
     ) -> Result<(), SerdeError> {
         let unfit = || invalid("a default does not fit its type");
-        self.steps.set(self.steps.get().saturating_add(1));
-        if depth > DEPTH_MAX || into.len() > DEFAULT_BYTES_MAX || self.steps.get() > DEFAULT_STEPS_MAX {
+        self.step(1)?;
+        if depth > DEPTH_MAX || into.len() > DEFAULT_BYTES_MAX {
             return Err(unfit());
         }
         // A text stands for bytes, a character for each.
@@ -407,18 +423,40 @@ impl Parser {
                 for field in fields {
                     match (json.get(&*field.name), &field.default) {
                         (Some(json), _) => self.encode_default(field.node, json, depth + 1, into)?,
-                        (None, Some(default)) => into.extend_from_slice(default),
-                        (None, None) => return Err(unfit()),
+                        (None, Some(default)) if into.len() <= DEFAULT_BYTES_MAX => {
+                            self.step(default.len() / BYTES_PER_STEP)?;
+                            into.extend_from_slice(default);
+                        }
+                        _ => return Err(unfit()),
                     }
                 }
             }
         }
         Ok(())
     }
+
+    fn step(&self, count: usize) -> Result<(), SerdeError> {
+        self.steps.set(self.steps.get().saturating_add(count));
+        if self.steps.get() > DEFAULT_STEPS_MAX {
+            return Err(invalid("its defaults are too complex"));
+        }
+        Ok(())
+    }
 }
 
+/// All defaults of a schema, encoded, have at most this many bytes together.
 const DEFAULT_BYTES_MAX: usize = 1 << 20;
-const DEFAULT_STEPS_MAX: u32 = 1 << 20;
+const DEFAULT_STEPS_MAX: usize = 1 << 20;
+/// Copying takes less time than looking at a value.
+const BYTES_PER_STEP: usize = 64;
+
+fn check_length(name: &str) -> Result<(), SerdeError> {
+    if name.len() > NAME_BYTES_MAX {
+        let cut: String = name.chars().take(40).collect();
+        return Err(invalid(format_args!("the name {cut:?}… has more than {NAME_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
 
 fn full_name(name: &str, namespace: &str) -> String {
     match name {

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::schema::Node;
 use super::*;
 
 fn schema(json: &str) -> AvroSchema {
@@ -251,4 +252,64 @@ fn names_of_other_schemas_are_known() {
     let mut bytes = Vec::new();
     schema.write(&serde_json::json!({"of": {"name": "Ada"}}), &mut bytes).expect("it fits");
     assert_eq!(bytes, b"\x06Ada");
+}
+
+#[test]
+fn hostile_schemas_take_neither_memory_nor_time() {
+    let refused = |json: &str, expected: &str| {
+        let error = AvroSchema::parse(json).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let long = "n".repeat(513);
+    let enumeration =
+        |name: &str, symbol: &str| format!(r#"{{"type":"enum","name":"{name}","symbols":["{symbol}"]}}"#);
+    refused(&enumeration(&long, "a"), "… has more than 512 bytes");
+    refused(&enumeration("E", &long), "… has more than 512 bytes");
+    refused(
+        &format!(r#"{{"type":"record","name":"R","fields":[{{"name":"{long}","type":"null"}}]}}"#),
+        "… has more than 512 bytes",
+    );
+    // Fields of a known type add no node, and would be compared with each other.
+    let many = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|n| format!(r#"{{"name":"f{n}","type":"E"}}"#)).collect();
+        let first = format!(r#"{{"name":"e","type":{}}}"#, enumeration("E", "a"));
+        format!(r#"{{"type":"record","name":"R","fields":[{first},{}]}}"#, fields.join(","))
+    };
+    refused(&many(1 << 16), "it has more than 65536 fields");
+    assert!(AvroSchema::parse(&many((1 << 16) - 1)).is_ok());
+    // The default of each of these fields would have that of the first one in it.
+    let wide = format!(
+        r#"{{"type":"record","name":"R","fields":[
+            {{"name":"one","type":{{"type":"record","name":"One","fields":[{{"name":"t","type":"string","default":"{}"}}]}},"default":{{}}}},
+            {}]}}"#,
+        "x".repeat(100_000),
+        (0..1000)
+            .map(|n| format!(r#"{{"name":"f{n}","type":"One","default":{{}}}}"#))
+            .collect::<Vec<_>>()
+            .join(",")
+    );
+    let schema = schema(&wide);
+    let Node::Record { fields, .. } = schema.node(schema.root()) else { panic!("a record") };
+    let bytes = || fields.iter().filter_map(|field| field.default.as_ref()).map(Vec::len);
+    assert!((1..=10).contains(&bytes().count()) && bytes().sum::<usize>() <= 1 << 20);
+}
+
+#[test]
+fn names_in_values_are_paid_for() {
+    // A record of nothing, whose field has a long name, as often as an array likes.
+    let name = "n".repeat(512);
+    let json = format!(
+        r#"{{"type":"array","items":{{"type":"record","name":"R","fields":[{{"name":"{name}","type":"null"}}]}}}}"#
+    );
+    let endless = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0];
+    let array = schema(&json);
+    let refused = |bytes: u64, error: SerdeError| {
+        assert_eq!(error.to_string(), "Avro: too many values take no bytes");
+        assert!(bytes < 48 << 20, "{bytes}");
+    };
+    let mut error = None;
+    let measured = allocation_counter::measure(|| error = array.read_value(&endless).err());
+    refused(measured.bytes_max, error.take().expect("it has no end"));
+    let measured = allocation_counter::measure(|| error = array.read::<serde_json::Value>(&endless).err());
+    refused(measured.bytes_max, error.take().expect("it has no end"));
 }

@@ -56,7 +56,9 @@ pub(super) fn read(
         Node::String => AvroValue::String(reader.string()?.to_owned()),
         Node::Fixed { size, .. } => AvroValue::Fixed(reader.take(*size)?.to_vec()),
         Node::Enum { symbols, .. } => {
-            AvroValue::Enum(symbols[reader.index(symbols.len(), "symbol of an enum")?].to_string())
+            let symbol = &symbols[reader.index(symbols.len(), "symbol of an enum")?];
+            reader.charge_name(symbol)?;
+            AvroValue::Enum(symbol.to_string())
         }
         Node::Array(items) => {
             let mut values = Vec::new();
@@ -82,6 +84,7 @@ pub(super) fn read(
         Node::Record { fields, .. } => {
             let mut values = Vec::new();
             for field in fields {
+                reader.charge_name(&field.name)?;
                 values.push((field.name.to_string(), read(schema, field.node, reader)?));
             }
             AvroValue::Record(values)
