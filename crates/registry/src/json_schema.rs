@@ -1,8 +1,10 @@
 //! JSON Schema, with schemas of a registry.
 
+mod complexity;
+
 use std::fmt;
 
-use jsonschema::{Retrieve, Uri, Validator};
+use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,6 +13,10 @@ use crate::{Decode, Encode, Format, Reference, Schema, SchemaType, SerdeError};
 
 /// JSON that is checked against a JSON Schema, when it is written and when it is read. Nothing is fetched: what a schema refers to is in
 /// the registry.
+///
+/// Checking is work that the schema's author decides on, so it is bounded: a schema that tries more than 10,000 others for one value is
+/// refused, and so are one that needs itself for the same value, one of more than 2,000 patterns, and a value and a schema that are
+/// too deeply nested together. A pattern that backtracks without end does not match.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonSchema {
     is_checked_when_read: bool,
@@ -19,6 +25,8 @@ pub struct JsonSchema {
 /// A JSON Schema with what it refers to, ready to check values.
 pub struct JsonSchemaValidator {
     validator: Validator,
+    /// Schemas that are nested in each other at one value.
+    depth: usize,
     title: Option<Box<str>>,
 }
 
@@ -45,6 +53,14 @@ impl Default for JsonSchema {
 
 impl JsonSchemaValidator {
     fn check(&self, value: &Value) -> Result<(), SerdeError> {
+        let levels_max = NESTED_MAX / self.depth.max(1);
+        if levels_max < JSON_LEVELS_MAX && is_deeper(value, levels_max) {
+            let why = format!(
+                "JSON Schema: the value is nested more than {levels_max} levels deep, and the schema {} at each",
+                self.depth
+            );
+            return Err(SerdeError::data(why));
+        }
         self.validator.validate(value).map_err(|error| {
             // The value itself may be a secret.
             let (at, rule) = (error.instance_path().to_string(), error.schema_path().to_string());
@@ -68,9 +84,13 @@ impl Format for JsonSchema {
             known.push((reference.name.clone().into_boxed_str(), parsed(other)?));
         }
         let title = own.get("title").and_then(Value::as_str).map(Into::into);
-        let options = jsonschema::options().with_retriever(Known(known));
+        let complexity = complexity::of(&own, &known).map_err(|why| invalid(&why))?;
+        let patterns = PatternOptions::fancy_regex()
+            .backtrack_limit(BACKTRACK_MAX)
+            .size_limit((PATTERNS_BYTES_MAX / complexity.patterns.max(1)).min(PATTERN_BYTES_MAX));
+        let options = jsonschema::options().with_retriever(Known(known)).with_pattern_options(patterns);
         let validator = options.build(&own).map_err(|error| invalid(&error))?;
-        Ok(JsonSchemaValidator { validator, title })
+        Ok(JsonSchemaValidator { validator, depth: complexity.depth, title })
     }
 
     fn record_name(&self, compiled: &JsonSchemaValidator) -> Result<String, SerdeError> {
@@ -135,8 +155,30 @@ impl Retrieve for Known {
 }
 
 fn invalid(why: &dyn fmt::Display) -> SerdeError {
+    // It may repeat a pattern of a megabyte.
+    let why = milena::http::cleaned(&why.to_string(), 500);
     SerdeError::schema(format!("the JSON Schema cannot be used: {why}"))
 }
+
+/// Whether a value is nested more than this deep. It goes no deeper itself.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let is_deeper = |part: &Value| levels == 0 || is_deeper(part, levels - 1);
+    match value {
+        Value::Array(items) => items.iter().any(is_deeper),
+        Value::Object(members) => members.values().any(is_deeper),
+        _ => false,
+    }
+}
+
+/// The validator recurses into the value, and at each level into the schema. A thread of tokio's has 2 MiB for that.
+const NESTED_MAX: usize = 1_500;
+/// serde_json reads no deeper values.
+const JSON_LEVELS_MAX: usize = 128;
+/// Steps back that a pattern may take in one text.
+const BACKTRACK_MAX: usize = 100_000;
+/// What a compiled pattern may take, and all of a schema.
+const PATTERN_BYTES_MAX: usize = 4 << 20;
+const PATTERNS_BYTES_MAX: usize = 64 << 20;
 
 impl fmt::Debug for JsonSchemaValidator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,12 +1,16 @@
 //! Protobuf, with schemas of a registry.
 
+mod options;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::{Message, Name};
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor, ReflectMessage as _};
 use protox::Compiler;
 use protox::file::{File, FileResolver, GoogleFileResolver};
@@ -92,12 +96,15 @@ impl ProtobufSchema {
     fn compile(schema: &Schema, others: &[(Reference, Schema)]) -> Result<Self, SerdeError> {
         let mut files = HashMap::new();
         for (reference, other) in others {
-            files.insert(reference.name.clone(), text_of(other)?);
+            files.insert(reference.name.clone(), file_of(&reference.name, other)?);
         }
-        files.insert(ROOT.to_owned(), text_of(schema)?);
-        let mut compiler = Compiler::with_file_resolver(Files(files));
+        files.insert(ROOT.to_owned(), file_of(ROOT, schema)?);
+        let order = in_order(&files)?;
+        let mut compiler = Compiler::with_file_resolver(Files(Mutex::new(files)));
         compiler.include_imports(true).include_source_info(false);
-        compiler.open_file(ROOT).map_err(invalid)?;
+        for name in order {
+            compiler.open_file(&name).map_err(invalid)?;
+        }
         let file =
             compiler.descriptor_pool().get_file_by_name(ROOT).ok_or_else(|| invalid("it is no file"))?;
         let first = file.messages().next();
@@ -267,14 +274,8 @@ fn misnamed<T: Name>(name: &str) -> SerdeError {
 /// The name under which the schema itself is compiled. No import has it.
 const ROOT: &str = "milena/root.proto";
 
-/// A file as registries give it.
-enum Source {
-    Text(Box<str>),
-    /// A file descriptor in base64, which Confluent's clients for Python register.
-    Descriptor(Vec<u8>),
-}
-
-fn text_of(schema: &Schema) -> Result<Source, SerdeError> {
+/// A file as registries give it: its text, or a file descriptor in base64, which Confluent's clients for Python register.
+fn file_of(name: &str, schema: &Schema) -> Result<File, SerdeError> {
     if *schema.kind() != SchemaType::Protobuf {
         return Err(SerdeError::schema(format!("the schema is {}, and Protobuf is expected", schema.kind())));
     }
@@ -282,30 +283,86 @@ fn text_of(schema: &Schema) -> Result<Source, SerdeError> {
     // A file has a blank or a semicolon; base64 has none.
     let is_encoded =
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
-    match is_encoded.then(|| STANDARD.decode(text)) {
-        Some(Ok(descriptor)) => Ok(Source::Descriptor(descriptor)),
-        _ => Ok(Source::Text(schema.text().into())),
+    if let Some(Ok(descriptor)) = is_encoded.then(|| STANDARD.decode(text)) {
+        let mut file = FileDescriptorProto::decode(descriptor.as_slice()).map_err(invalid)?;
+        file.name = Some(name.to_owned());
+        options::without_texts(&mut file);
+        return Ok(File::from_file_descriptor_proto(file));
     }
+    if options::is_too_deep(schema.text()) {
+        return Err(invalid(format_args!("it is nested more than {} levels deep", options::NESTED_MAX)));
+    }
+    File::from_source(name, schema.text()).map_err(invalid)
 }
 
-struct Files(HashMap<String, Source>);
+/// The files, each after those that it imports: the compiler recurses into what it does not know yet.
+fn in_order(files: &HashMap<String, File>) -> Result<Vec<String>, SerdeError> {
+    let (mut order, mut met) = (Vec::new(), HashSet::from([ROOT.to_owned()]));
+    let mut open = vec![(ROOT.to_owned(), imports(files, ROOT))];
+    while let Some((_, left)) = open.last_mut() {
+        let Some(name) = left.pop() else {
+            order.extend(open.pop().map(|(name, _)| name));
+            continue;
+        };
+        if open.len() > IMPORT_LEVELS_MAX {
+            return Err(invalid(format_args!(
+                "its imports are nested more than {IMPORT_LEVELS_MAX} levels deep"
+            )));
+        }
+        // Files of Protobuf's own are no references. The compiler finds circles.
+        if files.contains_key(&name) && met.insert(name.clone()) {
+            let imported = imports(files, &name);
+            open.push((name, imported));
+        }
+    }
+    Ok(order)
+}
+
+fn imports(files: &HashMap<String, File>, name: &str) -> Vec<String> {
+    files.get(name).map(|file| file.file_descriptor_proto().dependency.clone()).unwrap_or_default()
+}
+
+/// Looking a name up recurses through public imports.
+const IMPORT_LEVELS_MAX: usize = 64;
+
+/// Each file is opened once.
+struct Files(Mutex<HashMap<String, File>>);
 
 impl FileResolver for Files {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        match self.0.get(name) {
-            Some(Source::Text(text)) => File::from_source(name, text),
-            Some(Source::Descriptor(bytes)) => {
-                let mut file = prost_reflect::prost_types::FileDescriptorProto::decode(bytes.as_slice())
-                    .map_err(protox::Error::new)?;
-                file.name = Some(name.to_owned());
-                Ok(File::from_file_descriptor_proto(file))
-            }
-            None => GoogleFileResolver::new().open_file(name),
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        match known {
+            Some(file) => Ok(file),
+            None => match CONFLUENT.iter().find(|(known, _)| *known == name) {
+                Some((_, text)) => File::from_source(name, text),
+                None => GoogleFileResolver::new().open_file(name),
+            },
         }
     }
 }
 
+/// Files that Confluent's serializers and registry bring along: no schema refers to them, although many import them.
+const CONFLUENT: &[(&str, &str)] = &[
+    (
+        "confluent/meta.proto",
+        r#"syntax = "proto3"; package confluent;
+        import "google/protobuf/descriptor.proto";
+        message Meta { string doc = 1; map<string, string> params = 2; repeated string tags = 3; }
+        extend google.protobuf.FileOptions { Meta file_meta = 1088; }
+        extend google.protobuf.MessageOptions { Meta message_meta = 1088; }
+        extend google.protobuf.FieldOptions { Meta field_meta = 1088; }
+        extend google.protobuf.EnumOptions { Meta enum_meta = 1088; }
+        extend google.protobuf.EnumValueOptions { Meta enum_value_meta = 1088; }"#,
+    ),
+    (
+        "confluent/type/decimal.proto",
+        r#"syntax = "proto3"; package confluent.type;
+        message Decimal { bytes value = 1; uint32 precision = 2; int32 scale = 3; }"#,
+    ),
+];
+
 fn invalid(why: impl fmt::Display) -> SerdeError {
+    let why = milena::http::cleaned(&why.to_string(), 500);
     SerdeError::schema(format!("the Protobuf schema cannot be used: {why}"))
 }
 
