@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cache::Weigh;
+use crate::compat::Rules;
 use crate::framing::Guid;
 
 /// The language that a schema is written in.
@@ -99,7 +100,9 @@ struct Parts {
 struct Demands {
     encryption: Vec<String>,
     others: Vec<String>,
-    migrations: usize,
+    migrations: Vec<String>,
+    /// Why the rules cannot be read.
+    unreadable: Option<Box<str>>,
 }
 
 impl Schema {
@@ -141,8 +144,8 @@ impl Schema {
     /// The same with the rules of a data contract (`ruleSet`), which are JSON.
     #[must_use]
     pub fn rules(mut self, rules: &Value) -> Self {
-        let parts = Arc::make_mut(&mut self.0);
-        (parts.demands, parts.rules) = (Demands::of(rules), Some(rules.to_string().into()));
+        let (parts, rules) = (Arc::make_mut(&mut self.0), rules.to_string());
+        (parts.demands, parts.rules) = (Demands::of(&rules), Some(rules.into()));
         self
     }
 
@@ -172,7 +175,8 @@ impl Schema {
     }
 
     /// The names of rules that encrypt fields or payloads, and are not disabled. Milena encrypts nothing, so such schemas are neither
-    /// written nor read with.
+    /// written nor read with. If the rules [cannot be read](Self::unreadable_rules), `ruleSet` is among the names: what is not
+    /// understood may encrypt.
     pub fn encryption_rules(&self) -> &[String] {
         &self.0.demands.encryption
     }
@@ -183,28 +187,40 @@ impl Schema {
         &self.0.demands.others
     }
 
-    /// How many migration rules there are. They say how what was written with another version is to be changed, and are not carried
-    /// out.
-    pub fn migration_rules(&self) -> usize {
-        self.0.demands.migrations
+    /// The names of the migration rules that are not disabled. They say how what was written with another version is to be changed, and
+    /// are not carried out.
+    ///
+    /// ```
+    /// let rules = serde_json::json!({"migrationRules": [{"name": "split", "kind": "TRANSFORM", "type": "JSONATA", "mode": "UPGRADE"}]});
+    /// let schema = milena_registry::Schema::avro("\"string\"").rules(&rules);
+    /// assert_eq!(schema.migration_rules(), ["split"]);
+    /// ```
+    pub fn migration_rules(&self) -> &[String] {
+        &self.0.demands.migrations
+    }
+
+    /// Why the rules cannot be read, if they cannot.
+    pub fn unreadable_rules(&self) -> Option<&str> {
+        self.0.demands.unreadable.as_deref()
     }
 }
 
 impl Demands {
-    fn of(rules: &Value) -> Self {
-        let of = |field: &str| rules.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let mut demands = Self { migrations: of("migrationRules").len(), ..Self::default() };
-        for rule in of("domainRules").iter().chain(of("encodingRules")) {
-            if rule.get("disabled").and_then(Value::as_bool) == Some(true) {
-                continue;
-            }
-            let text = |field: &str| rule.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-            // ENCRYPT and ENCRYPT_PAYLOAD, and whatever comes.
-            let is_encryption = text("type").to_ascii_uppercase().starts_with("ENCRYPT");
-            let named = if is_encryption { &mut demands.encryption } else { &mut demands.others };
-            named.push(text("name"));
+    /// `rules` are JSON.
+    fn of(rules: &str) -> Self {
+        match Rules::parse(rules) {
+            Ok(rules) => Self {
+                encryption: rules.encryption().to_vec(),
+                others: rules.others().to_vec(),
+                migrations: rules.migrations().to_vec(),
+                unreadable: None,
+            },
+            Err(why) => Self {
+                encryption: vec!["ruleSet".to_owned()],
+                unreadable: Some(why.to_string().into()),
+                ..Self::default()
+            },
         }
-        demands
     }
 }
 
@@ -384,7 +400,17 @@ mod tests {
         let schema = Schema::avro("\"string\"").rules(&rules);
         assert_eq!(schema.encryption_rules(), ["pii", "all"]);
         assert_eq!(schema.other_rules(), ["positive"]);
-        assert_eq!(schema.migration_rules(), 1);
+        assert_eq!(schema.migration_rules(), ["split"]);
         assert!(Schema::avro("\"string\"").encryption_rules().is_empty());
+        // What is not understood may encrypt.
+        for rules in [
+            serde_json::json!("x"),
+            serde_json::json!([]),
+            serde_json::json!({"domainRules": {"name": "pii"}}),
+        ] {
+            let schema = Schema::avro("\"string\"").rules(&rules);
+            assert_eq!(schema.encryption_rules(), ["ruleSet"], "{rules}");
+            assert!(schema.unreadable_rules().is_some_and(|why| why.starts_with("invalid ruleSet: ")));
+        }
     }
 }

@@ -38,19 +38,30 @@ impl Rules {
             )));
         }
         let set = Value::parse(rule_set).map_err(|error| invalid(&error))?;
-        if !matches!(set, Value::Object(_) | Value::Null) {
-            return Err(invalid("it is no object"));
-        }
+        let lists = match &set {
+            Value::Null => &[][..],
+            set => set.as_object().ok_or_else(|| invalid("it is no object"))?,
+        };
         let mut rules = Rules::default();
-        for list in ["migrationRules", "domainRules", "encodingRules"] {
-            let found = match set.get(list) {
-                None | Some(Value::Null) => continue,
-                Some(found) => found.as_array().ok_or_else(|| invalid(&format!("{list} is no list")))?,
+        for (name, found) in lists {
+            let is_list = ["migrationRules", "domainRules", "encodingRules"].contains(&name.as_str());
+            let found = match found {
+                Value::Null => continue,
+                found => match found.as_array() {
+                    Some(found) => found,
+                    None if is_list => return Err(invalid(&format!("{name} is no list"))),
+                    None if found.as_object().is_some() => {
+                        return Err(invalid(&format!("{name} is not known")));
+                    }
+                    // Such as `enableAt`.
+                    None => continue,
+                },
             };
+            // A list that is not known has rules, too, as far as anybody can tell.
             for rule in found {
                 rules
-                    .add(list == "migrationRules", rule)
-                    .map_err(|error| invalid(&format!("{list}: {error}")))?;
+                    .add(name == "migrationRules", rule)
+                    .map_err(|error| invalid(&format!("{name}: {error}")))?;
             }
         }
         Ok(rules)
@@ -63,7 +74,8 @@ impl Rules {
         let text = |name: &str| rule.get(name).and_then(Value::as_str).unwrap_or_default();
         let name = text("name").to_owned();
         // Encryption counts in every list, so that a rule in an unexpected one does not lead to clear text.
-        let into = if ENCRYPTION.contains(&text("type")) {
+        let kind = text("type").trim().to_ascii_uppercase();
+        let into = if kind.starts_with(ENCRYPTION) {
             &mut self.encryption
         } else if migration {
             &mut self.migrations
@@ -97,7 +109,8 @@ impl Rules {
     }
 }
 
-const ENCRYPTION: [&str; 2] = ["ENCRYPT", "ENCRYPT_PAYLOAD"];
+/// `ENCRYPT` and `ENCRYPT_PAYLOAD`, and what may be called so later.
+const ENCRYPTION: &str = "ENCRYPT";
 
 #[cfg(test)]
 mod tests {
@@ -128,11 +141,21 @@ mod tests {
     fn encryption_is_seen_in_every_list_and_without_a_name() {
         let rules = Rules::parse(r#"{"migrationRules": [{"type": "ENCRYPT"}]}"#).expect("a ruleSet");
         assert_eq!(rules.encryption(), [""]);
+        // Other spellings, and lists of a later version.
+        for text in [
+            r#"{"domainRules": [{"name": "r", "type": "encrypt"}]}"#,
+            r#"{"encodingRules": [{"name": "r", "type": "ENCRYPT_HEADERS", "disabled": "true"}]}"#,
+            r#"{"domain_rules": [{"name": "r", "type": "ENCRYPT"}], "enableAt": "2026-01-01T00:00:00Z"}"#,
+        ] {
+            assert_eq!(Rules::parse(text).expect(text).encryption(), ["r"], "{text}");
+        }
     }
 
     #[test]
     fn what_is_no_rule_set_is_refused() {
-        for text in ["", "[]", "1", r#"{"domainRules": 1}"#, r#"{"domainRules": [1]}"#] {
+        for text in
+            ["", "[]", "1", r#"{"domainRules": 1}"#, r#"{"domainRules": [1]}"#, r#"{"rules": {"a": {}}}"#]
+        {
             Rules::parse(text).expect_err(text);
         }
         for text in ["{}", "null", r#"{"domainRules": null}"#] {

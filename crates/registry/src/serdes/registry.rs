@@ -309,6 +309,12 @@ impl<F: Format> RegistrySerde<F> {
 
 /// Refuses a schema whose rules matter and are not carried out.
 fn check_rules(schema: &Schema, is_of_others: bool) -> Result<(), SerdeError> {
+    if let Some(why) = schema.unreadable_rules() {
+        let why = format!(
+            "the schema's rules cannot be read and may encrypt: {why}: nothing is written in clear text"
+        );
+        return Err(SerdeError::rules(why));
+    }
     if let [first, ..] = schema.encryption_rules() {
         let why = format!(
             "the schema's rule {first:?} encrypts, which Milena does not do: nothing is written in clear text"

@@ -73,6 +73,10 @@ pub(super) struct RuleSet {
     pub(super) encoding_rules: Vec<Rule>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) enable_at: Option<String>,
+    /// Of a later version of the API: kept where the topic has them, refused in requests. A list that was lost would be records in
+    /// clear text.
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +152,9 @@ impl RuleSet {
     /// # Errors
     /// What is wrong with a rule.
     pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(name) = self.unknown.keys().next() {
+            return Err(format!("Unknown field of a rule set: '{}'", name.escape_debug()));
+        }
         let mut names = BTreeSet::new();
         let on_records: &[&str] = &["WRITE", "READ", "WRITEREAD"];
         for (rules, modes, which) in [
@@ -179,6 +186,7 @@ impl RuleSet {
             domain_rules: merge(&older.domain_rules, &newer.domain_rules),
             encoding_rules: merge(&older.encoding_rules, &newer.encoding_rules),
             enable_at: newer.enable_at.clone().or_else(|| older.enable_at.clone()),
+            unknown: older.unknown.clone().into_iter().chain(newer.unknown.clone()).collect(),
         })
     }
 

@@ -24,6 +24,8 @@ pub(in crate::server) struct RegisterRequest {
     #[serde(deserialize_with = "or_default")]
     pub(in crate::server) references: Vec<Reference>,
     pub(in crate::server) metadata: Option<Metadata>,
+    /// Misspelled rules would be records in clear text.
+    #[serde(alias = "rule_set", alias = "ruleset")]
     pub(in crate::server) rule_set: Option<RuleSet>,
     /// None: the text of the version before.
     pub(in crate::server) schema: Option<String>,

@@ -205,6 +205,12 @@ fn refusals_have_their_codes() {
         ("/subjects/a/versions", json!({ "schema": "{\"v\":3}", "ruleSet": { "domainRules": [{}] } }), 42210),
         (
             "/subjects/a/versions",
+            json!({ "schema": "{\"v\":3}", "rule_set": { "domainRules": [{}] } }),
+            42210,
+        ),
+        ("/subjects/a/versions", json!({ "schema": "{\"v\":3}", "ruleSet": { "domain_rules": [] } }), 42210),
+        (
+            "/subjects/a/versions",
             json!({ "schema": "1", "references": [{ "name": "x", "subject": "x", "version": 1 }] }),
             42201,
         ),
