@@ -83,12 +83,14 @@ pub struct ConnectError {
     obstacle: Obstacle,
     cause: Option<Cause>,
     reason: Box<str>,
+    /// Whether there was no connection to send anything over.
+    is_unsent: bool,
 }
 
 impl ConnectError {
     /// An error with this reason. The obstacle says whether to try again, and whose fault it is.
     pub fn new(obstacle: Obstacle, reason: impl Into<Box<str>>) -> Self {
-        Self { obstacle, cause: None, reason: reason.into() }
+        Self { obstacle, cause: None, reason: reason.into(), is_unsent: false }
     }
 
     /// The same, which says what exactly stands in the way.
@@ -107,8 +109,18 @@ impl ConnectError {
         self.obstacle
     }
 
+    /// Whether it is certain that nothing of a request was sent. It is public for Milena's other crates.
+    #[doc(hidden)]
+    pub fn is_unsent(&self) -> bool {
+        self.is_unsent
+    }
+
+    pub(crate) fn unsent(self) -> Self {
+        Self { is_unsent: true, ..self }
+    }
+
     pub(crate) fn into_failure(self, peer: &Arc<str>) -> Failure {
-        let Self { obstacle, cause, reason } = self;
+        let Self { obstacle, cause, reason, .. } = self;
         Failure::Unreachable { peer: Arc::clone(peer), obstacle, cause, reason: reason.into() }
     }
 }

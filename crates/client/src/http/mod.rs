@@ -301,7 +301,10 @@ impl Http {
     /// Dropped, the connection is closed.
     pub async fn send(&self, request: &Request) -> Result<Response, ConnectError> {
         let url = &request.url;
-        let failed = |error: ConnectError| ConnectError::new(error.obstacle(), format!("{url}: {error}"));
+        let failed = |error: ConnectError| {
+            let said = ConnectError::new(error.obstacle(), format!("{url}: {error}"));
+            if error.is_unsent() { said.unsent() } else { said }
+        };
         let runtime = Executor::current();
         let runtime = runtime.map_err(|why| ConnectError::new(Obstacle::Configuration, why.to_string()))?;
         let clock = Clock::start(&runtime);
@@ -330,7 +333,8 @@ impl Http {
         let connect_until = clock.after(connect_timeout).min(until);
         let connected = clock.timeout_at(connect_until, self.connected(&request.url, clock, connect_until));
         let late = || network(format!("no connection was made within {connect_timeout:?}"));
-        let stream = connected.await.unwrap_or_else(|| Err(late()))?;
+        // A request that changes something can be made again after these errors, and after no other ones.
+        let stream = connected.await.unwrap_or_else(|| Err(late())).map_err(ConnectError::unsent)?;
 
         let mut builder = hyper::client::conn::http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);

@@ -120,7 +120,8 @@ impl SchemaRegistry {
         schema: &Schema,
     ) -> Result<CompatibilityCheck, RegistryError> {
         let version = version.map(|version| format!("/{version}")).unwrap_or_default();
-        let path = format!("/compatibility/subjects/{}/versions{version}?verbose=true", encoded(subject));
+        let query = if self.0.normalizes { "?verbose=true&normalize=true" } else { "?verbose=true" };
+        let path = format!("/compatibility/subjects/{}/versions{version}{query}", encoded(subject));
         let doing = format!("checking a schema against subject {subject:?}");
         let answer: CompatibilityAnswer = self.ask(Call::post(path, RegisterBody::of(schema), doing)).await?;
         let mut messages = answer.messages.unwrap_or_default();

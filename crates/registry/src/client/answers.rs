@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::schema::{Reference, RegisteredSchema, Schema, SchemaType};
-use crate::framing::Guid;
+use crate::framing::{Guid, SchemaId};
 
 /// A schema, without where it is registered.
 #[derive(Deserialize)]
@@ -17,11 +17,30 @@ pub(super) struct SchemaAnswer {
     references: Option<Vec<Reference>>,
     #[serde(default)]
     metadata: Option<Value>,
-    #[serde(default)]
+    // Other spellings than Confluent's are taken, too: rules that are missed would be clear text.
+    #[serde(default, alias = "rule_set", alias = "ruleset", alias = "RuleSet")]
     rule_set: Option<Value>,
+    /// Newer registries repeat what was asked for.
+    #[serde(default)]
+    id: Option<i64>,
+    #[serde(default)]
+    guid: Option<String>,
 }
 
 impl SchemaAnswer {
+    /// The schema, if it is the one that was asked for.
+    pub(super) fn of(self, asked: SchemaId) -> Result<Schema, String> {
+        let id = self.id.filter(|id| matches!(asked, SchemaId::Id(asked) if i64::from(asked) != *id));
+        if let Some(id) = id {
+            return Err(format!("the registry answers with schema {id}"));
+        }
+        let guid = self.guid.as_deref().and_then(|guid| guid.parse::<Guid>().ok());
+        match guid.filter(|guid| matches!(asked, SchemaId::Guid(asked) if asked != *guid)) {
+            Some(guid) => Err(format!("the registry answers with schema {guid}")),
+            None => Ok(self.schema()),
+        }
+    }
+
     pub(super) fn schema(self) -> Schema {
         let kind = self.schema_type.as_deref().map_or(SchemaType::Avro, SchemaType::named);
         let references = self.references.unwrap_or_default().into_iter();
@@ -54,11 +73,19 @@ pub(super) struct RegisteredAnswer {
     references: Option<Vec<Reference>>,
     #[serde(default)]
     metadata: Option<Value>,
-    #[serde(default, rename = "ruleSet")]
+    #[serde(default, rename = "ruleSet", alias = "rule_set", alias = "ruleset", alias = "RuleSet")]
     rule_set: Option<Value>,
 }
 
 impl RegisteredAnswer {
+    /// The answer, which must be about this version if it says which one it is about.
+    pub(super) fn of_version(self, asked: u32) -> Result<RegisteredSchema, String> {
+        match self.version.filter(|version| *version != asked) {
+            Some(version) => Err(format!("the registry answers with version {version}")),
+            None => self.registered(None),
+        }
+    }
+
     /// The answer to `asked`, or to a question that had no schema.
     pub(super) fn registered(self, asked: Option<&Schema>) -> Result<RegisteredSchema, String> {
         let id = u32::try_from(self.id).ok().filter(|id| *id > 0 && i32::try_from(*id).is_ok());
@@ -72,6 +99,8 @@ impl RegisteredAnswer {
                 references: self.references,
                 metadata: self.metadata,
                 rule_set: self.rule_set,
+                id: None,
+                guid: None,
             }
             .schema(),
             (None, Some(asked)) => asked.clone(),

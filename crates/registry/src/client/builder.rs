@@ -31,6 +31,7 @@ pub struct SchemaRegistryBuilder {
     bytes_max: usize,
     latest_ttl: Duration,
     absent_ttl: Duration,
+    normalizes: bool,
 }
 
 /// Several attempts fit in the time for a call.
@@ -55,6 +56,7 @@ impl SchemaRegistryBuilder {
             bytes_max: 64 << 20,
             latest_ttl: Duration::from_secs(60),
             absent_ttl: Duration::from_secs(60),
+            normalizes: false,
         }
     }
 
@@ -158,6 +160,13 @@ impl SchemaRegistryBuilder {
         self
     }
 
+    /// Asks the registry to normalize the schemas that are registered, looked up or checked: the same schema in another order or form is
+    /// then the same to it. Default: no. (Java: `normalize.schemas`.)
+    pub fn normalize(mut self, normalizes: bool) -> Self {
+        self.normalizes = normalizes;
+        self
+    }
+
     /// Sets the client up. Nothing is asked.
     ///
     /// # Errors
@@ -193,6 +202,7 @@ impl SchemaRegistryBuilder {
         Ok(SchemaRegistry(Arc::new(Inner {
             rest: Arc::new(rest),
             clock: Clock::start(),
+            normalizes: self.normalizes,
             schemas: Known::new(forever),
             versions: Known::new(forever),
             latest: Known::new(for_a_while),

@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 pub use self::admin::NewAssociation;
 use self::answers::{RegisterBody, RegisteredAnswer, SchemaAnswer};
 pub use self::builder::SchemaRegistryBuilder;
+use self::cache::Weigh as _;
 use self::clock::Clock;
 use self::flight::Known;
 use self::rest::{Call, Rest, encoded};
@@ -44,7 +45,7 @@ use crate::{RegistryError, RegistryErrorKind};
 /// exist is remembered for a minute.
 ///
 /// A request that fails for a reason that may pass (no connection, status 408, 425, 429 or 5xx) goes to the next address at once, and
-/// to the first one again after a wait. Deleting is not repeated after a lost connection: it may have been carried out.
+/// to the first one again after a wait. Deleting is not repeated after a connection that was lost: it may have been carried out.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), milena_registry::RegistryError> {
@@ -65,6 +66,8 @@ pub struct SchemaRegistry(Arc<Inner>);
 struct Inner {
     rest: Arc<Rest>,
     clock: Clock,
+    /// Whether the registry is asked to normalize what it is sent.
+    normalizes: bool,
     /// By id or GUID, within a subject's context if one is named.
     schemas: Known<(SchemaId, Option<Arc<str>>), Schema>,
     versions: Known<(Arc<str>, u32), Arc<RegisteredSchema>>,
@@ -152,7 +155,7 @@ impl SchemaRegistry {
             }
         };
         let call = Call::get(path, format!("looking up {id}"));
-        let fetch = || self.fetch(call, |answer: SchemaAnswer| Ok(answer.schema()));
+        let fetch = || self.fetch(call, move |answer: SchemaAnswer| answer.of(id));
         self.0.schemas.get((id, subject), &self.0.clock, fetch).await
     }
 
@@ -201,7 +204,8 @@ impl SchemaRegistry {
             format!("/subjects/{}/versions/{number}?deleted=true", encoded(subject)),
             format!("looking up version {number} of subject {subject:?}"),
         );
-        let fetch = || self.fetch(call, |answer: RegisteredAnswer| answer.registered(None).map(Arc::new));
+        let read = move |answer: RegisteredAnswer| answer.of_version(number).map(Arc::new);
+        let fetch = || self.fetch(call, read);
         self.0.versions.get((subject.into(), number), &self.0.clock, fetch).await
     }
 
@@ -247,7 +251,8 @@ impl SchemaRegistry {
     ) -> Result<Arc<RegisteredSchema>, RegistryError> {
         let key = (Arc::from(subject), schema.clone(), registers);
         let fetch = || {
-            let path = format!("/subjects/{}{path}", encoded(subject));
+            let query = if self.0.normalizes { "?normalize=true" } else { "" };
+            let path = format!("/subjects/{}{path}{query}", encoded(subject));
             let call = Call::post(path, RegisterBody::of(schema), doing);
             let (asked, subject) = (schema.clone(), subject.to_owned());
             let outdated = registers.then(|| (self.0.latest.clone(), self.0.registered.clone()));
@@ -268,7 +273,8 @@ impl SchemaRegistry {
     }
 
     /// All schemas that a schema refers to, and those that they refer to, each before those that use it. There are at most 1000, at
-    /// most 64 levels deep.
+    /// most 64 levels deep, of at most 16 MiB together, and all of them are there within the [time for a
+    /// call](SchemaRegistryBuilder::timeout). Of several references of one name the first one counts, as with Java's client.
     ///
     /// # Errors
     /// When one does not exist, or the registry cannot be asked, or there are too many.
@@ -276,8 +282,24 @@ impl SchemaRegistry {
     /// # Cancel safety
     /// As [`schema`](Self::schema).
     pub async fn resolve(&self, schema: &Schema) -> Result<Vec<(Reference, Schema)>, RegistryError> {
+        if schema.references().is_empty() {
+            return Ok(Vec::new());
+        }
+        // A registry that is just fast enough for each of a thousand would take hours.
+        let timeout = self.0.rest.timeout;
+        match tokio::time::timeout(timeout, self.resolved(schema)).await {
+            Ok(resolved) => resolved,
+            Err(_) => {
+                let text =
+                    format!("looking up what the schema refers to: that is not complete within {timeout:?}");
+                Err(RegistryError::new(RegistryErrorKind::Unavailable, text))
+            }
+        }
+    }
+
+    async fn resolved(&self, schema: &Schema) -> Result<Vec<(Reference, Schema)>, RegistryError> {
         let mut resolved: Vec<(Reference, Schema)> = Vec::new();
-        let mut met = HashSet::new();
+        let (mut met, mut bytes) = (HashSet::new(), 0usize);
         // Depth first, without recursion: what is left to do at each level.
         let mut levels = vec![schema.references().to_vec().into_iter()];
         let mut open: Vec<(Reference, Schema)> = Vec::new();
@@ -287,14 +309,18 @@ impl SchemaRegistry {
                 resolved.extend(open.pop());
                 continue;
             };
-            if !met.insert(reference.clone()) {
+            // By name: two versions of one type would define it twice.
+            if !met.insert(reference.name.clone()) {
                 continue;
             }
+            let too_much = |what: &str| {
+                let text = format!("the schema refers to more than {what}");
+                RegistryError::new(RegistryErrorKind::Unsupported, text)
+            };
             if met.len() > REFERENCES_MAX || levels.len() > REFERENCE_LEVELS_MAX {
-                let text = format!(
-                    "the schema refers to more than {REFERENCES_MAX} others, or more than {REFERENCE_LEVELS_MAX} levels deep"
-                );
-                return Err(RegistryError::new(RegistryErrorKind::Unsupported, text));
+                let what =
+                    format!("{REFERENCES_MAX} others, or more than {REFERENCE_LEVELS_MAX} levels deep");
+                return Err(too_much(&what));
             }
             let version = match u32::try_from(reference.version) {
                 Ok(version) if version > 0 => Version::Number(version),
@@ -302,6 +328,10 @@ impl SchemaRegistry {
                 _ => Version::Latest,
             };
             let found = self.version(&reference.subject, version).await?.schema.clone();
+            bytes = bytes.saturating_add(found.bytes());
+            if bytes > REFERENCE_BYTES_MAX {
+                return Err(too_much(&format!("{REFERENCE_BYTES_MAX} bytes of other schemas")));
+            }
             levels.push(found.references().to_vec().into_iter());
             open.push((reference, found));
         }
@@ -338,6 +368,7 @@ type Fetching<T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send>
 /// A schema refers to at most this many others, and this deep, so that nothing turns in circles or grows without end.
 const REFERENCES_MAX: usize = 1000;
 const REFERENCE_LEVELS_MAX: usize = 64;
+const REFERENCE_BYTES_MAX: usize = 16 << 20;
 
 impl fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

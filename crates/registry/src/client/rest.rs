@@ -164,8 +164,8 @@ impl Rest {
         }
         let response = self.http.send(&request).await.map_err(|error| {
             let may_pass = matches!(error.obstacle(), Obstacle::Network | Obstacle::Name);
-            // It may have been carried out, and would say then that there is nothing to delete.
-            let is_again = may_pass && call.method != Method::Delete;
+            // It may have been carried out, and would say then that there is nothing to delete. Not without a connection.
+            let is_again = may_pass && (call.method != Method::Delete || error.is_unsent());
             (unanswered(&error), if is_again { Fate::MayPass } else { Fate::Final })
         })?;
         match response.status() {

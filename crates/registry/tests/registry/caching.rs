@@ -18,6 +18,7 @@ async fn registry() -> (Fake, Arc<AtomicBool>) {
         (_, path) if path.ends_with("/8") => {
             Reply::Json(404, r#"{"error_code":40403,"message":"no"}"#.into())
         }
+        (_, path) if path.starts_with("/schemas") => Reply::Json(200, r#"{"schema":"\"string\""}"#.into()),
         _ => Reply::Json(200, r#"{"id":7,"subject":"s","version":1,"schema":"\"string\""}"#.into()),
     };
     (Fake::start(reply).await, is_up)

@@ -152,6 +152,12 @@ async fn deleting_is_not_repeated_after_a_lost_connection() {
     let fake = Fake::always(Reply::Json(503, String::new())).await;
     fake.client().delete_subject("orders-value", Deletion::Soft).await.expect_err("it is down");
     assert_eq!(fake.count(), 4);
+    // Nothing was sent where there is no connection.
+    let fake = Fake::always(Reply::Json(200, "[1]".into())).await;
+    let client = patient([&nowhere().await, &fake.url]).build().expect("addresses");
+    let deleted =
+        client.delete_subject("orders-value", Deletion::Soft).await.expect("the second address is up");
+    assert_eq!((deleted, fake.count()), (vec![1], 1));
 }
 
 #[tokio::test]
@@ -171,7 +177,7 @@ async fn references_that_turn_in_circles_or_have_no_end_do_not_hang() {
         Reply::Json(
             200,
             format!(
-                r#"{{"id":{version},"subject":"s","version":{version},"schema":"x","references":[{{"name":"n","subject":"s","version":{next}}}]}}"#
+                r#"{{"id":{version},"subject":"s","version":{version},"schema":"x","references":[{{"name":"n{next}","subject":"s","version":{next}}}]}}"#
             ),
         )
     })
@@ -188,4 +194,55 @@ async fn references_that_turn_in_circles_or_have_no_end_do_not_hang() {
     .await;
     let resolved = fake.client().resolve(&schema).await.expect("one schema");
     assert_eq!((resolved.len(), fake.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn answers_about_something_else_are_refused() {
+    use milena_registry::framing::Guid;
+    let check = async |body: &str, expected: &str| {
+        let fake = Fake::always(Reply::Json(200, body.into())).await;
+        let client = fake.client();
+        let by_id = client.schema(SchemaId::Id(7)).await.map(drop);
+        let by_guid = client.schema(SchemaId::Guid(Guid::from_bytes([7; 16]))).await.map(drop);
+        let by_version = client.version("s", 7).await.map(drop);
+        let refused: Vec<_> = [by_id, by_guid, by_version].into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(
+            refused[0].kind() == RegistryErrorKind::Garbage && refused[0].to_string().ends_with(expected),
+            "{refused:?}"
+        );
+        assert_eq!(client.known(SchemaId::Id(7)).is_some(), !expected.ends_with("schema 8"));
+    };
+    let guid = |byte: u8| Guid::from_bytes([byte; 16]);
+    let said = "looking up schema 7: the registry answers with schema 8";
+    check(&format!(r#"{{"schema":"x","id":8,"guid":"{}","version":7}}"#, guid(7)), said).await;
+    let said = format!("the registry answers with schema {}", guid(8));
+    check(&format!(r#"{{"schema":"x","id":7,"guid":"{}","version":7}}"#, guid(8)), &said).await;
+    let said = "looking up version 7 of subject \"s\": the registry answers with version 8";
+    check(&format!(r#"{{"schema":"x","id":7,"guid":"{}","version":8}}"#, guid(7)), said).await;
+}
+
+#[tokio::test]
+async fn references_are_bounded_in_bytes_and_in_time_and_count_once_by_name() {
+    use milena_registry::Reference;
+    let large = format!("\"{}\"", "x".repeat(1 << 20));
+    let fake =
+        Fake::start(move |_| Reply::Json(200, serde_json::json!({"id": 1, "schema": large}).to_string()))
+            .await;
+    let all = (1..=20)
+        .fold(Schema::avro("x"), |schema, n| schema.reference(Reference::new(format!("n{n}"), "s", n)));
+    let error = fake.client().resolve(&all).await.expect_err("20 MiB");
+    assert_eq!(error.kind(), RegistryErrorKind::Unsupported, "{error}");
+    assert!(fake.count() <= 17, "{}", fake.count());
+
+    let fake = Fake::always(Reply::Silence).await;
+    let client = patient([&fake.url]).timeout(Duration::from_millis(50)).build().expect("an address");
+    assert!(client.resolve(&all).await.expect_err("it says nothing").is_retriable());
+
+    // The first of two versions counts: both would define the same type.
+    let fake = Fake::always(Reply::Json(200, r#"{"id":1,"schema":"x"}"#.into())).await;
+    let twice =
+        Schema::avro("x").reference(Reference::new("n", "s", 1)).reference(Reference::new("n", "s", 2));
+    let resolved = fake.client().resolve(&twice).await.expect("one schema");
+    assert_eq!((resolved.len(), resolved[0].0.version, fake.count()), (1, 1, 1));
 }

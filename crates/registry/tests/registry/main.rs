@@ -5,3 +5,4 @@ mod caching;
 mod fake;
 mod faults;
 mod routes;
+mod tls;

@@ -172,3 +172,56 @@ async fn deleting_and_associations() {
         "DELETE /associations/resources/id-1?resourceType=topic&associationType=key&cascadeLifecycle=true";
     check("", path, async |client| client.disassociate("id-1", Part::Key, true).await.expect("done")).await;
 }
+
+#[tokio::test]
+async fn schemas_are_normalized_if_that_is_asked_for() {
+    let fake =
+        Fake::always(Reply::Json(200, r#"{"id":7,"version":1,"schema":"x","is_compatible":true}"#.into()))
+            .await;
+    let client = SchemaRegistry::builder([fake.url.clone()]).normalize(true).build().expect("an address");
+    let schema = Schema::avro("x");
+    client.register("s", &schema).await.expect("registered");
+    client.lookup("s", &schema).await.expect("found");
+    client.check_compatibility("s", None, &schema).await.expect("checked");
+    let asked: Vec<_> = fake.asked().into_iter().map(|asked| asked.path).collect();
+    let expected = [
+        "/subjects/s/versions?normalize=true",
+        "/subjects/s?normalize=true",
+        "/compatibility/subjects/s/versions?verbose=true&normalize=true",
+    ];
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn rules_that_encrypt_are_seen_however_a_registry_spells_them() {
+    for rules in [
+        r#""ruleSet":{"domainRules":[{"name":"r","type":"ENCRYPT"}]}"#,
+        r#""ruleSet":{"migrationRules":null,"encodingRules":[{"name":"r","type":"ENCRYPT_PAYLOAD","disabled":false}]}"#,
+        r#""rule_set":{"domainRules":[{"name":"r","type":"encrypt"}]}"#,
+        r#""ruleset":{"domain_rules":[{"name":"r","type":"ENCRYPT"}]}"#,
+    ] {
+        check(&format!(r#"{{"schema":"x",{rules}}}"#), "GET /schemas/ids/7", async |client| {
+            let schema = client.schema(SchemaId::Id(7)).await.expect("a schema");
+            assert_eq!(schema.encryption_rules(), ["r"], "{rules}");
+        })
+        .await;
+        let answer = format!(r#"{{"id":7,"version":1,"schema":"x",{rules}}}"#);
+        check(&answer, "GET /subjects/s/versions/latest", async |client| {
+            let latest = client.latest("s").await.expect("a version");
+            assert_eq!(latest.schema.encryption_rules(), ["r"], "{rules}");
+        })
+        .await;
+    }
+    // Rules that cannot be read are as good as encryption.
+    for rules in [
+        r#""ruleSet":"x""#,
+        r#""ruleSet":{"domainRules":{"name":"r"}}"#,
+        r#""ruleSet":{"domainRules":["r"]}"#,
+    ] {
+        check(&format!(r#"{{"schema":"x",{rules}}}"#), "GET /schemas/ids/7", async |client| {
+            let schema = client.schema(SchemaId::Id(7)).await.expect("a schema");
+            assert_eq!(schema.encryption_rules(), ["ruleSet"], "{rules}");
+        })
+        .await;
+    }
+}
