@@ -143,8 +143,8 @@ fn compat_avro_inputs() {
         name: "compat_avro",
         run: compat_avro::run,
         tokens: AVRO_TOKENS,
-        bytes_max: 16 << 20,
-        per_byte: 10_000,
+        bytes_max: 1 << 20,
+        per_byte: 1_000,
     });
 }
 
@@ -154,8 +154,8 @@ fn compat_json_inputs() {
         name: "compat_json",
         run: compat_json::run,
         tokens: JSON_TOKENS,
-        bytes_max: 16 << 20,
-        per_byte: 10_000,
+        bytes_max: 1 << 20,
+        per_byte: 1_000,
     });
 }
 
@@ -165,8 +165,8 @@ fn compat_protobuf_inputs() {
         name: "compat_protobuf",
         run: compat_protobuf::run,
         tokens: PROTO_TOKENS,
-        bytes_max: 16 << 20,
-        per_byte: 10_000,
+        bytes_max: 1 << 20,
+        per_byte: 1_000,
     });
 }
 
@@ -211,8 +211,8 @@ fn json_schema_inputs() {
         name: "json_schema",
         run: json_schema::run,
         tokens: JSON_TOKENS,
-        bytes_max: 64 << 20,
-        per_byte: 10_000,
+        bytes_max: 4 << 20,
+        per_byte: 2_000,
     });
 }
 

@@ -39,7 +39,7 @@ pub(super) fn of(root: &Value, others: &[(Box<str>, Value)]) -> Result<Complexit
     if documents.objects.len() > OBJECTS_MAX {
         return Err(format!("it has more than {OBJECTS_MAX} parts"));
     }
-    let patterns = documents.objects.iter().map(|object| object.patterns()).sum();
+    let patterns = documents.objects.iter().map(Object::patterns).sum();
     if patterns > PATTERNS_MAX {
         return Err(format!("it has more than {PATTERNS_MAX} patterns"));
     }
