@@ -283,11 +283,21 @@ impl<F: Format> RegistrySerde<F> {
         })?;
         // Before it is registered.
         check_rules(own, !settings.ignores_rules)?;
-        let found = match settings.auto_register {
-            true => registry.register(&subject, own).await,
-            false => registry.lookup(&subject, own).await,
+        if !settings.auto_register {
+            return Ok(registry.lookup(&subject, own).await?);
+        }
+        let registered = registry.register(&subject, own).await?;
+        if registered.version > 0 {
+            return Ok(registered);
+        }
+        // Some registries answer with the id alone, and the subject's settings may have added rules to the schema: that they encrypt
+        // must not be missed.
+        let id = SchemaId::Id(registered.id);
+        let schema = match subject.starts_with(":.") {
+            true => registry.schema_in_context_of(id, &subject).await?,
+            false => registry.schema(id).await?,
         };
-        Ok(found?)
+        Ok(Arc::new(RegisteredSchema { schema, ..(*registered).clone() }))
     }
 
     fn body<'de, T>(&self, compiled: &F::Compiled, framed: &Framed<'de>) -> Result<T, SerdeError>

@@ -6,13 +6,13 @@ use milena::{Client, Consumer, Position, Record};
 use milena_broker::{Broker, Cluster};
 use milena_registry::framing::Part;
 use milena_registry::{
-    Avro, AvroValue, RegistrySerde, Schema, SchemaRegistry, SerdeErrorKind, SubjectName, TypedBatch as _,
-    TypedError, TypedTopic as _,
+    Avro, AvroValue, RecordEncoder, RegistrySerde, Schema, SchemaRegistry, SerdeErrorKind, SubjectName,
+    TypedBatch as _, TypedError, TypedTopic as _,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::fake::patient;
+use crate::fake::{Fake, Reply, patient};
 use crate::memory::Registry;
 
 const ORDER: &str = r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"},{"name":"item","type":"string"}]}"#;
@@ -233,6 +233,25 @@ async fn schemas_whose_rules_encrypt_are_refused_in_both_directions() {
 }
 
 #[tokio::test]
+async fn rules_that_a_registry_adds_when_it_registers_are_not_missed() {
+    let fake = Fake::start(|asked| match asked.path.as_str() {
+        // The id alone, as registries answered at first.
+        "/subjects/orders-value/versions" => Reply::Json(200, r#"{"id":7}"#.into()),
+        "/subjects/plain-value/versions" => Reply::Json(200, r#"{"id":8}"#.into()),
+        "/schemas/ids/7" => {
+            let rules = json!({"domainRules": [{"name": "pii", "type": "ENCRYPT"}]});
+            Reply::Json(200, json!({"schema": ORDER, "ruleSet": rules}).to_string())
+        }
+        _ => Reply::Json(200, json!({"schema": ORDER}).to_string()),
+    })
+    .await;
+    let serde = RegistrySerde::new(&fake.client(), Avro).schema(Schema::avro(ORDER)).auto_register(true);
+    let writer = async |topic| RecordEncoder::<Order<'_>>::writer(&serde, topic, Part::Value).await.map(drop);
+    writer("plain").await.expect("it has no rules");
+    assert_eq!(writer("orders").await.expect_err("it encrypts").kind(), SerdeErrorKind::Rules);
+}
+
+#[tokio::test]
 async fn the_schema_can_be_named_in_a_header_and_its_payload_is_the_body_alone() {
     let (_cluster, client) = cluster().await;
     let registry = Registry::start().await;
@@ -259,9 +278,7 @@ async fn subjects_follow_the_strategy() {
     let check = async |name: SubjectName, topic: &str, expected: &str| {
         let serde = serde_of(&registry).subject_name(name).auto_register(true);
         let before = registry.fake.count();
-        milena_registry::RecordEncoder::<Order<'_>>::writer(&serde, topic, Part::Value)
-            .await
-            .expect("a writer");
+        RecordEncoder::<Order<'_>>::writer(&serde, topic, Part::Value).await.expect("a writer");
         let asked = registry.fake.asked();
         let last = asked[before..].last().expect("one").path.clone();
         assert_eq!(last, format!("/subjects/{expected}/versions"));
@@ -273,7 +290,7 @@ async fn subjects_follow_the_strategy() {
     check(SubjectName::associated(), "orders", "orders-value").await;
     let strict = SubjectName::Associated { cluster_id: None, fallback: None };
     let serde = serde_of(&registry).subject_name(strict);
-    let none = milena_registry::RecordEncoder::<Order<'_>>::writer(&serde, "orders", Part::Value).await;
+    let none = RecordEncoder::<Order<'_>>::writer(&serde, "orders", Part::Value).await;
     let error = none.map(drop).expect_err("there is no association");
     assert_eq!(error.to_string(), "the value of topic \"orders\" is associated with no subject");
 }
