@@ -15,6 +15,8 @@
 //! `soak` runs a pipeline with faults for half an hour, `rebalances` lets members of pipelines come and go, and `crashes` kills a
 //! pipeline's process again and again.
 //!
+//! `outage` ends a schema registry while records are written and read, and looks where each record is.
+//!
 //! `tokens` lets a client log in again and again while it works; `ways` are all the ways to log in.
 
 pub mod brokers;
@@ -32,6 +34,7 @@ pub mod letter;
 pub mod login;
 pub mod member;
 pub mod ours;
+pub mod outage;
 pub mod partner;
 pub mod random;
 pub mod raw;

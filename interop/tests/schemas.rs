@@ -47,21 +47,25 @@ fn client() -> Option<SchemaRegistry> {
 }
 
 /// Our registry on our broker.
-struct Ours {
+pub(crate) struct Ours {
     _cluster: milena_broker::Cluster,
     server: Server,
 }
 
 impl Ours {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let cluster = Broker::builder().start().await.expect("a cluster");
         let client = Client::connect(cluster.bootstrap()).await.expect("a client");
         let server = Server::builder(&client).port(0).start().await.expect("a registry");
         Self { _cluster: cluster, server }
     }
 
-    fn client(&self) -> SchemaRegistry {
-        SchemaRegistry::new(self.server.url()).expect("an address")
+    pub(crate) fn client(&self) -> SchemaRegistry {
+        SchemaRegistry::new(self.url()).expect("an address")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod kills;
 pub mod oracle;
 mod programs;
 pub mod rebalances;
+pub mod registry_outage;
 pub mod sim;
 pub mod soak;
 pub mod tokens;

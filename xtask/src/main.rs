@@ -19,6 +19,7 @@ Usage: cargo xtask COMMAND
   hops             kill members of three groups in a chain that processes exactly once, and compare its ends
   rebalances       let members that are pipelines join and leave a group, and count what is processed twice
   sim              run client and broker on virtual time, by seed
+  registry-outage  end the schema registry for a minute under load, and look where each record is
   soak             run a pipeline with records that fail, hang and take long, for half an hour
   tokens           write and read while tokens and sessions of a minute end again and again
   oracle [--check] write the golden messages and batches with Kafka's encoder; with --check, compare with the committed ones
@@ -53,6 +54,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "kills" => xtask::kills::run(args),
         "kafka" => xtask::kafka::run(args),
         "sim" => xtask::sim::run(args),
+        "registry-outage" => xtask::registry_outage::run(args),
         "soak" => xtask::soak::run(args),
         "tokens" => xtask::tokens::run(args),
         "rebalances" => xtask::rebalances::run(args),

@@ -72,7 +72,7 @@ pub use prost_reflect::{DynamicMessage, ReflectMessage};
 #[cfg(feature = "protobuf")]
 pub use protobuf::{DynamicProtobuf, Protobuf, ProtobufSchema};
 pub use serdes::{
-    Decode, DecodeError, Encode, Format, Json, Raw, RecordDecoder, RecordEncoder, RegistrySerde,
+    Decode, DecodeError, Encode, Format, Json, Prepare, Raw, RecordDecoder, RecordEncoder, RegistrySerde,
     SchemaMemory, SchemaWriter, SerdeError, SerdeErrorKind, SubjectName, TypedBatch, TypedError,
-    TypedProducer, TypedRecord, TypedRecords, TypedTopic,
+    TypedProducer, TypedRecord, TypedRecords, TypedTopic, WhileDown,
 };

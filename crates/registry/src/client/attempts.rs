@@ -82,7 +82,7 @@ impl Attempts {
 }
 
 /// A part of `longest`, from none to all of it.
-fn part(longest: Duration, random: u64) -> Duration {
+pub(crate) fn part(longest: Duration, random: u64) -> Duration {
     let nanos = longest.as_nanos() * u128::from(random) / u128::from(u64::MAX);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -26,9 +26,11 @@ use serde::de::DeserializeOwned;
 
 pub use self::admin::NewAssociation;
 use self::answers::{RegisterBody, RegisteredAnswer, SchemaAnswer};
+pub(crate) use self::attempts::part;
 pub use self::builder::SchemaRegistryBuilder;
 use self::cache::Weigh as _;
 use self::clock::Clock;
+pub(crate) use self::clock::random;
 use self::flight::Known;
 use self::rest::{Call, Rest, encoded};
 pub use self::schema::{

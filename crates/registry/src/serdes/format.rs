@@ -86,13 +86,17 @@ pub trait RecordEncoder<T: ?Sized>: Send + Sync {
     }
 }
 
-/// Reads values of a type, which may borrow the record, from keys or values of records.
-pub trait RecordDecoder<'a, T>: Send + Sync {
-    /// What is remembered from one record to the next one.
-    type Memory: Default + Send;
-
+/// Gets ready for a batch before its records are read. It knows nothing of the values' type: with it, the compiler would not see that a
+/// task that reads a batch is `Send` (rust-lang/rust#100013).
+pub trait Prepare: Send + Sync {
     /// Gets ready to read the records of a batch. The registry may be asked. What goes wrong is told for each record that needs it.
     fn prepare(&self, batch: &Batch, part: Part) -> impl Future<Output = ()> + Send;
+}
+
+/// Reads values of a type, which may borrow the record, from keys or values of records.
+pub trait RecordDecoder<'a, T>: Prepare {
+    /// What is remembered from one record to the next one.
+    type Memory: Default + Send;
 
     /// Reads a value.
     ///

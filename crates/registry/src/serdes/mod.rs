@@ -10,13 +10,15 @@
 mod error;
 mod format;
 mod naming;
+mod outage;
 mod plain;
 mod registry;
 mod typed;
 
 pub use self::error::{SerdeError, SerdeErrorKind};
-pub use self::format::{Decode, Encode, Format, RecordDecoder, RecordEncoder};
+pub use self::format::{Decode, Encode, Format, Prepare, RecordDecoder, RecordEncoder};
 pub use self::naming::SubjectName;
+pub use self::outage::WhileDown;
 pub use self::plain::{Json, Raw};
 pub use self::registry::{RegistrySerde, SchemaMemory, SchemaWriter};
 pub use self::typed::{

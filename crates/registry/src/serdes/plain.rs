@@ -3,7 +3,7 @@
 use milena::{Batch, Header};
 use serde::{Deserialize, Serialize};
 
-use super::format::{RecordDecoder, RecordEncoder};
+use super::format::{Prepare, RecordDecoder, RecordEncoder};
 use crate::SerdeError;
 use crate::framing::Part;
 
@@ -31,10 +31,12 @@ impl<T: Serialize + ?Sized> RecordEncoder<T> for Json {
     }
 }
 
+impl Prepare for Json {
+    async fn prepare(&self, _batch: &Batch, _part: Part) {}
+}
+
 impl<'a, T: Deserialize<'a>> RecordDecoder<'a, T> for Json {
     type Memory = ();
-
-    async fn prepare(&self, _batch: &Batch, _part: Part) {}
 
     #[inline]
     fn decode(
@@ -61,10 +63,12 @@ impl<T: AsRef<[u8]> + ?Sized> RecordEncoder<T> for Raw {
     }
 }
 
+impl Prepare for Raw {
+    async fn prepare(&self, _batch: &Batch, _part: Part) {}
+}
+
 impl<'a, T: From<&'a [u8]>> RecordDecoder<'a, T> for Raw {
     type Memory = ();
-
-    async fn prepare(&self, _batch: &Batch, _part: Part) {}
 
     #[inline]
     fn decode(

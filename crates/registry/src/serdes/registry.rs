@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use milena::{Batch, Header};
 
-use super::format::{Decode, Encode, Format, RecordDecoder, RecordEncoder};
+use super::format::{Decode, Encode, Format, Prepare, RecordDecoder, RecordEncoder};
 use super::naming::SubjectName;
+use super::outage::WhileDown;
+use crate::client::random;
 use crate::framing::{self, Framed, Part, SchemaId, header_value, write_prefix};
 use crate::{RegisteredSchema, Schema, SchemaRegistry, SerdeError};
 
@@ -31,6 +34,8 @@ struct Inner<F: Format> {
     readers: RwLock<HashMap<SchemaId, Reader<F>>>,
     /// What topics are written with.
     writers: Mutex<Writers<F>>,
+    /// Whether the log says that the registry is waited for.
+    is_waiting: AtomicBool,
 }
 
 type Reader<F> = Result<Arc<<F as Format>::Compiled>, SerdeError>;
@@ -45,6 +50,7 @@ struct Settings {
     use_id: Option<u32>,
     in_header: bool,
     ignores_rules: bool,
+    while_down: WhileDown,
 }
 
 /// A schema to write with, and its framing.
@@ -71,7 +77,8 @@ impl<F: Format + Clone> RegistrySerde<F> {
 
     fn with(registry: &SchemaRegistry, format: F, settings: Settings) -> Self {
         let (readers, writers) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Inner { registry: registry.clone(), format, settings, readers, writers }))
+        let (registry, is_waiting) = (registry.clone(), AtomicBool::new(false));
+        Self(Arc::new(Inner { registry, format, settings, readers, writers, is_waiting }))
     }
 
     fn set(self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -123,6 +130,13 @@ impl<F: Format + Clone> RegistrySerde<F> {
     pub fn ignore_rules(self) -> Self {
         self.set(|settings| settings.ignores_rules = true)
     }
+
+    /// Whether what needs a schema that is not known waits or fails while the registry cannot be asked. Default: it
+    /// [fails](WhileDown::Fail).
+    #[must_use]
+    pub fn while_down(self, what: WhileDown) -> Self {
+        self.set(|settings| settings.while_down = what)
+    }
 }
 
 impl<F: Format> RegistrySerde<F> {
@@ -147,7 +161,12 @@ impl<F: Format> RegistrySerde<F> {
         if let Some(Ok(_)) = self.known(id) {
             return Ok(());
         }
-        let loaded = self.loaded(id).await.map(Arc::new);
+        let loaded = loop {
+            let loaded = self.loaded(id).await;
+            if !self.waits_after(&loaded).await {
+                break loaded.map(Arc::new);
+            }
+        };
         let outcome = loaded.as_ref().map(drop).map_err(Clone::clone);
         let mut readers = self.0.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.len() >= SCHEMAS_MAX && !readers.contains_key(&id) {
@@ -216,6 +235,34 @@ impl<F: Format> RegistrySerde<F> {
 
     /// What a topic is written with.
     async fn writer_of(&self, topic: &str, part: Part) -> Result<Arc<SchemaWriter<F>>, SerdeError> {
+        loop {
+            let writer = self.writer_now(topic, part).await;
+            if !self.waits_after(&writer).await {
+                return writer;
+            }
+        }
+    }
+
+    /// Whether the registry is to be asked again. If it is, this was the pause before.
+    async fn waits_after<T>(&self, asked: &Result<T, SerdeError>) -> bool {
+        let pause = asked.as_ref().err().and_then(|error| {
+            let pause = self.0.settings.while_down.pause(error, random())?;
+            if !self.0.is_waiting.swap(true, Ordering::Relaxed) {
+                tracing::warn!(target: "milena", "{error}; what needs it waits");
+            }
+            Some(pause)
+        });
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None if self.0.is_waiting.load(Ordering::Relaxed) => {
+                self.0.is_waiting.store(false, Ordering::Relaxed);
+            }
+            None => {}
+        }
+        pause.is_some()
+    }
+
+    async fn writer_now(&self, topic: &str, part: Part) -> Result<Arc<SchemaWriter<F>>, SerdeError> {
         let settings = &self.0.settings;
         let key = (Box::from(topic), part);
         let known = self.writers().get(&key).cloned();
@@ -368,18 +415,20 @@ where
     }
 }
 
-impl<'a, F: Format, T> RecordDecoder<'a, T> for RegistrySerde<F>
-where
-    F: Decode<'a, T>,
-{
-    type Memory = SchemaMemory<F>;
-
+impl<F: Format> Prepare for RegistrySerde<F> {
     async fn prepare(&self, batch: &Batch, part: Part) {
         for id in self.wanted(batch, part) {
             // Each record that needs it tells why it cannot be read.
             let _ = self.load(id).await;
         }
     }
+}
+
+impl<'a, F: Format, T> RecordDecoder<'a, T> for RegistrySerde<F>
+where
+    F: Decode<'a, T>,
+{
+    type Memory = SchemaMemory<F>;
 
     #[inline]
     fn decode(

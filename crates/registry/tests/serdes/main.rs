@@ -12,5 +12,7 @@ mod golden;
 mod json_schema;
 #[allow(dead_code, reason = "not every format's tests use all of it")]
 mod memory;
+#[cfg(feature = "avro")]
+mod outage;
 #[cfg(feature = "protobuf")]
 mod protobuf;
