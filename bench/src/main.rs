@@ -26,6 +26,8 @@ mod outcome;
 mod payload;
 #[cfg(feature = "drivers")]
 mod payload_files;
+#[cfg(feature = "serdes")]
+mod serdes;
 #[cfg(feature = "drivers")]
 mod sink;
 #[cfg(feature = "tls")]
@@ -43,6 +45,11 @@ milena-bench COMMAND
   codecs [--seconds S]       codecs on batches of flights (--features codecs, or candidates to compare crates)
   tls                        providers of TLS's cryptography (--features tls)
   instructions [--record]    instructions per record of the hot functions (valgrind), against instructions.txt
+
+With --features serdes:
+
+  serdes [--rounds N]        one record in each format through a registry's serde, beside the plain crates
+  flights produce|consume    Milena's driver of `cargo xtask bench serdes`
 
 With --features drivers, what `cargo xtask bench` runs:
 
@@ -107,6 +114,10 @@ fn run_driver() -> Option<ExitCode> {
     let outcome = match name.as_str() {
         "sink" => sink::run(arguments).map_err(Failure::from).map(|()| None),
         "broker" => embedded::run(arguments).map(|()| None),
+        #[cfg(feature = "serdes")]
+        "serdes" => serdes::cost(arguments).map(|()| None),
+        #[cfg(feature = "serdes")]
+        "flights" => serdes::flow(arguments).map(|()| None),
         "payloads" => payloads(arguments).map(|()| None),
         "fill" => fill::run(arguments).map(|()| None),
         "milena" | "floor" => options::Options::parse(arguments).and_then(|options| {

@@ -7,7 +7,7 @@ use milena_wire::pool::Pool;
 const SAMPLE: &[u8] = include_bytes!("../../../data/flights-sample.csv.gz");
 
 /// The sample's lines, as text: the names of the columns, then the flights.
-fn csv() -> String {
+pub(crate) fn csv() -> String {
     let mut text = Vec::new();
     Decompressor::new().decompress(Compression::Gzip, 2, SAMPLE, &mut text, 1 << 24).expect("our own sample");
     String::from_utf8(text).expect("our own sample")

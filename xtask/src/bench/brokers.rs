@@ -74,7 +74,7 @@ const BESIDE_SECONDS: &str = "600";
 
 /// A broker process of `milena-bench`, which ends when its standard input is closed.
 #[derive(Debug)]
-struct Process {
+pub(super) struct Process {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -359,7 +359,11 @@ impl Target {
 }
 
 impl Process {
-    fn start(command: &mut Command) -> anyhow::Result<Self> {
+    /// Starts it, and waits until it says where it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let mut output = BufReader::new(output.context("a broker's output")?);
@@ -378,7 +382,10 @@ impl Process {
     }
 
     /// The addresses of that name.
-    fn bootstrap(&self, name: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// There are none.
+    pub(super) fn bootstrap(&self, name: &str) -> anyhow::Result<String> {
         Ok(self.greeting[name].as_str().context("a broker says where it listens")?.to_owned())
     }
 }

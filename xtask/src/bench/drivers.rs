@@ -93,9 +93,21 @@ pub(super) fn build(program: &Path, wanted: &[Client]) -> Vec<Driver> {
 /// # Errors
 /// It does not build.
 pub(super) fn bench_program() -> anyhow::Result<PathBuf> {
+    bench_program_with("drivers")
+}
+
+/// As [`bench_program`], with the formats of schema registries.
+///
+/// # Errors
+/// As [`bench_program`].
+pub(super) fn serdes_program() -> anyhow::Result<PathBuf> {
+    bench_program_with("serdes")
+}
+
+fn bench_program_with(features: &str) -> anyhow::Result<PathBuf> {
     let bench = crate::root().join("bench");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--features", "drivers", "--manifest-path"]);
+    cargo.args(["build", "--release", "--quiet", "--features", features, "--manifest-path"]);
     run(cargo.arg(bench.join("Cargo.toml")))?;
     Ok(bench.join("target/release/milena-bench"))
 }
@@ -139,6 +151,33 @@ fn build_go(module: &Path, name: &str) -> anyhow::Result<PathBuf> {
 /// As [`command`].
 pub(super) fn parallel_consumer() -> anyhow::Result<Vec<String>> {
     build_java(&crate::root().join("bench/rivals/parallel-consumer"))
+}
+
+/// The command of the driver of Apicurio's serdes for Java, which has no other mode.
+///
+/// # Errors
+/// As [`command`].
+pub(super) fn java_serdes() -> anyhow::Result<Vec<String>> {
+    build_java(&crate::root().join("bench/rivals/java-serdes"))
+}
+
+/// The command of the driver of Confluent's serdes for Python, with the packages that it needs.
+///
+/// # Errors
+/// As [`command`].
+pub(super) fn python_serdes() -> anyhow::Result<Vec<String>> {
+    let sources = crate::root().join("bench/rivals/python");
+    exists(&sources)?;
+    installed("python3")?;
+    let folder = output().join("python");
+    let python = folder.join("bin/python");
+    if !python.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    }
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "-r"]);
+    run(pip.arg(sources.join("requirements.txt")))?;
+    Ok([python, sources.join("flights.py")].map(|path| path.to_string_lossy().into_owned()).to_vec())
 }
 
 /// Jars by Maven, classes by `javac`; both are kept.

@@ -16,6 +16,7 @@ mod rebalance;
 mod report;
 mod run;
 mod scenario;
+mod serdes;
 mod stopped;
 mod summary;
 mod targets;
@@ -42,6 +43,7 @@ Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,
        cargo xtask bench stopped [--seconds N]
        cargo xtask bench rebalance [--rounds N]
        cargo xtask bench pipeline [--rounds N]
+       cargo xtask bench serdes [--rounds N]
        cargo xtask bench list
 
 Measures Milena and other clients, each with its own driver, on a sink that costs nearly nothing, on Apache Kafka and on
@@ -67,6 +69,8 @@ rebalance  fails if a rebalance takes longer while a member has 256 MiB buffered
            by the consumer protocol (KIP-848), with --rounds rebalances each (9)
 pipeline   records/s of a pipeline beside a plain loop and Confluent's Parallel Consumer on one Kafka: without work and with
            10 ms of it, by key and without an order, and latencies; --rounds of each in turn (5)
+serdes     records/s and CPU of real flights that are written and read with their schema, in each format, beside Confluent's
+           client for Python and Java's with Apicurio's serdes, on the embedded broker; --rounds of each in turn (3)
 list       prints the scenarios and the clients
 ";
 
@@ -102,6 +106,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
         Some("group") => group::run(options.rounds),
         Some("stopped") => stopped::run(options.seconds),
         Some("rebalance") => rebalance::run(options.rounds),
+        Some("serdes") => serdes::run(options.rounds),
         Some("pipeline") => pipeline::run(options.rounds),
         _ => measure(&options),
     }
