@@ -105,7 +105,8 @@ async fn schemas_are_registered_found_and_deleted(client: &SchemaRegistry) {
     assert!(unknown.is_not_found(), "{unknown:?}");
     assert_eq!(client.versions(subject).await.expect("versions"), [1, 2]);
     let of_id = client.versions_of_id(newer.id).await.expect("versions");
-    assert_eq!(of_id, [(subject.to_owned(), 2)]);
+    // Other tests may have registered the same schema.
+    assert!(of_id.contains(&(subject.to_owned(), 2)), "{of_id:?}");
     assert!(client.subjects("lifecycle", false).await.expect("subjects").contains(&subject.to_owned()));
     let types = client.schema_types().await.expect("types");
     assert!(types.contains(&"AVRO".to_owned()), "{types:?}");
