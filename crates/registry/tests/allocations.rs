@@ -2,8 +2,10 @@
 
 use milena::Header;
 use milena_registry::framing::{self, Guid, Part, SchemaId};
-use milena_registry::{Avro, RecordDecoder, RegistrySerde, Schema, SchemaMemory, SchemaRegistry};
-use serde::Deserialize;
+use milena_registry::{
+    Avro, RecordDecoder, RecordEncoder, RegistrySerde, Schema, SchemaMemory, SchemaRegistry,
+};
+use serde::{Deserialize, Serialize};
 
 #[test]
 fn reading_the_schema_of_a_record_allocates_nothing() {
@@ -24,7 +26,7 @@ fn reading_the_schema_of_a_record_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Order<'a> {
     id: i64,
     item: &'a str,
@@ -50,4 +52,34 @@ fn reading_a_value_with_a_schema_that_is_known_allocates_nothing() {
         }
     });
     assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn writing_a_value_to_a_topic_that_is_known_allocates_nothing() {
+    let schema = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"},{"name":"item","type":"string"},
+        {"name":"note","type":["null","string"]}]}"#;
+    let registry = SchemaRegistry::offline();
+    registry.remember(SchemaId::Id(7), Schema::avro(schema));
+    let serde = RegistrySerde::new(&registry, Avro).use_id(7);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let order = Order { id: 7, item: "ink", note: None };
+    let mut into = Vec::with_capacity(100);
+    let mut write = async || {
+        let writer = RecordEncoder::<Order<'_>>::writer(&serde, "orders", Part::Value).await.unwrap();
+        into.clear();
+        serde.encode(&writer, &order, &mut into).unwrap();
+    };
+    let counted = runtime.block_on(async {
+        write().await;
+        let mut hundred = Box::pin(async {
+            for _ in 0..100 {
+                write().await;
+            }
+        });
+        // Nothing is waited for, so one poll is all of it.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        allocation_counter::measure(|| assert!(hundred.as_mut().poll(&mut context).is_ready()))
+    });
+    assert_eq!(counted.count_total, 0);
+    assert_eq!(into, b"\0\0\0\0\x07\x0e\x06ink\0");
 }

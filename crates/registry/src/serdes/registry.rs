@@ -39,7 +39,8 @@ struct Inner<F: Format> {
 }
 
 type Reader<F> = Result<Arc<<F as Format>::Compiled>, SerdeError>;
-type Writers<F> = HashMap<(Box<str>, Part), Arc<SchemaWriter<F>>>;
+/// By topic, so that finding one allocates nothing: for keys and for values.
+type Writers<F> = [HashMap<Box<str>, Arc<SchemaWriter<F>>>; 2];
 
 #[derive(Debug, Clone, Default)]
 struct Settings {
@@ -76,7 +77,7 @@ impl<F: Format + Clone> RegistrySerde<F> {
     }
 
     fn with(registry: &SchemaRegistry, format: F, settings: Settings) -> Self {
-        let (readers, writers) = (RwLock::default(), Mutex::default());
+        let (readers, writers) = (RwLock::default(), Mutex::new([HashMap::new(), HashMap::new()]));
         let (registry, is_waiting) = (registry.clone(), AtomicBool::new(false));
         Self(Arc::new(Inner { registry, format, settings, readers, writers, is_waiting }))
     }
@@ -264,8 +265,8 @@ impl<F: Format> RegistrySerde<F> {
 
     async fn writer_now(&self, topic: &str, part: Part) -> Result<Arc<SchemaWriter<F>>, SerdeError> {
         let settings = &self.0.settings;
-        let key = (Box::from(topic), part);
-        let known = self.writers().get(&key).cloned();
+        let index = usize::from(part == Part::Value);
+        let known = self.writers()[index].get(topic).cloned();
         if let Some(known) = &known
             && !settings.use_latest_version
         {
@@ -292,11 +293,11 @@ impl<F: Format> RegistrySerde<F> {
             write_prefix(registered.id, indexes.as_deref(), &mut prefix);
         }
         let writer = Arc::new(SchemaWriter { id: registered.id, compiled, prefix, header });
-        let mut writers = self.writers();
+        let writers = &mut self.writers()[index];
         if writers.len() >= SCHEMAS_MAX {
             writers.clear();
         }
-        writers.insert(key, Arc::clone(&writer));
+        writers.insert(topic.into(), Arc::clone(&writer));
         Ok(writer)
     }
 

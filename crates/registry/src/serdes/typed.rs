@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
 
 use milena::{Batch, Delivery, Error, Header, Receipt, Record, RecordView, RecordViews, TopicProducer};
 
@@ -17,7 +18,7 @@ pub trait TypedTopic<'p>: Sized {
 
 impl<'p> TypedTopic<'p> for TopicProducer<'p> {
     fn typed<T: ?Sized, S: RecordEncoder<T>>(self, serde: S) -> TypedProducer<'p, T, S> {
-        TypedProducer { topic: self, serde, value: PhantomData }
+        TypedProducer { topic: self, serde, memory: Mutex::default(), value: PhantomData }
     }
 }
 
@@ -59,6 +60,8 @@ impl<'p> TypedTopic<'p> for TopicProducer<'p> {
 pub struct TypedProducer<'p, T: ?Sized, S> {
     topic: TopicProducer<'p>,
     serde: S,
+    /// The memory of the value before, so that a value allocates nothing.
+    memory: Mutex<Vec<u8>>,
     value: PhantomData<fn(&T)>,
 }
 
@@ -98,10 +101,11 @@ impl<T: ?Sized, S: RecordEncoder<T>> TypedProducer<'_, T, S> {
     /// As [`TopicProducer::enqueue`].
     pub async fn enqueue(&self, record: Record<'_>, value: &T) -> Result<Delivery, TypedError> {
         let writer = self.serde.writer(self.topic.name(), Part::Value).await?;
-        let mut payload = Vec::new();
-        self.serde.encode(&writer, value, &mut payload)?;
+        let payload = self.encoded(&writer, value)?;
         let record = with_header(record, self.serde.header(&writer));
-        Ok(self.topic.enqueue(record.value(payload)).await?)
+        let taken = self.topic.enqueue(record.value(&payload)).await;
+        self.keep(payload);
+        Ok(taken?)
     }
 
     /// As [`enqueue`](Self::enqueue), without a delivery: [`TopicProducer::post`].
@@ -113,12 +117,30 @@ impl<T: ?Sized, S: RecordEncoder<T>> TypedProducer<'_, T, S> {
     /// As [`TopicProducer::post`].
     pub async fn post(&self, record: Record<'_>, value: &T) -> Result<(), TypedError> {
         let writer = self.serde.writer(self.topic.name(), Part::Value).await?;
-        let mut payload = Vec::new();
-        self.serde.encode(&writer, value, &mut payload)?;
+        let payload = self.encoded(&writer, value)?;
         let record = with_header(record, self.serde.header(&writer));
-        Ok(self.topic.post(record.value(payload)).await?)
+        let taken = self.topic.post(record.value(&payload)).await;
+        self.keep(payload);
+        Ok(taken?)
+    }
+
+    /// The value, in the memory of the one before, unless that is on its way still.
+    fn encoded(&self, writer: &S::Writer, value: &T) -> Result<Vec<u8>, SerdeError> {
+        let mut payload = std::mem::take(&mut *self.memory.lock().unwrap_or_else(PoisonError::into_inner));
+        self.serde.encode(writer, value, &mut payload)?;
+        Ok(payload)
+    }
+
+    fn keep(&self, mut payload: Vec<u8>) {
+        if payload.capacity() <= KEPT_BYTES_MAX {
+            payload.clear();
+            *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = payload;
+        }
     }
 }
+
+/// One large value does not keep its memory.
+const KEPT_BYTES_MAX: usize = 64 << 10;
 
 fn with_header<'a>(record: Record<'a>, header: Option<Header<'a>>) -> Record<'a> {
     match header.as_ref().and_then(|header| Some((header.name()?, header.value))) {
