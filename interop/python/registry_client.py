@@ -2,10 +2,12 @@
 
     registry_client.py URL common    questions that every registry with Confluent's API answers alike
     registry_client.py URL confluent those that need more of it: modes, contexts, GUIDs, metadata, associations
+    registry_client.py URL protobuf  the serializer of Protobuf, which registers descriptors in base64
 
 Ids differ between registries, so they are printed as names in the order in which they were seen: id1, id2.
 """
 
+import base64
 import sys
 
 from confluent_kafka.schema_registry import (
@@ -22,6 +24,9 @@ from confluent_kafka.schema_registry.common.schema_registry_client import (
     MetadataProperties,
 )
 from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 ORDER = (
     '{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"}]}'
@@ -156,5 +161,38 @@ def confluent(url):
     ask("associations after", lambda: client.get_associations_by_resource_name("more", "lkc", "topic", ["value"]))
 
 
+def protobuf(url):
+    field = descriptor_pb2.FieldDescriptorProto
+    money = descriptor_pb2.FileDescriptorProto(name="money.proto", package="common", syntax="proto3")
+    money.message_type.add(name="Money").field.add(
+        name="cents", number=1, type=field.TYPE_INT64, label=field.LABEL_OPTIONAL
+    )
+    shop = descriptor_pb2.FileDescriptorProto(
+        name="shop.proto", package="shop", syntax="proto3", dependency=["money.proto"]
+    )
+    shop.message_type.add(name="Order").field.add(
+        name="price", number=1, type=field.TYPE_MESSAGE, type_name=".common.Money", label=field.LABEL_OPTIONAL
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(money)
+    pool.Add(shop)
+    order = message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Order"))
+    client = SchemaRegistryClient({"url": url, "max.retries": 0})
+    context = SerializationContext("pb", MessageField.VALUE)
+    value = order()
+    value.price.cents = 7
+    written = ProtobufSerializer(order, client)(value, context)
+    ask("written", lambda: written[5:].hex())
+    client = SchemaRegistryClient({"url": url, "max.retries": 0})
+    ask("read", lambda: ProtobufDeserializer(order, {}, client)(written, context).price.cents)
+    ask("subjects", client.get_subjects)
+    client = SchemaRegistryClient({"url": url, "max.retries": 0})
+    ask("text", lambda: " ".join(client.get_version("pb-value", 1).schema.schema_str.split()))
+    client = SchemaRegistryClient({"url": url, "max.retries": 0})
+    serialized = client.get_version("pb-value", 1, fmt="serialized").schema.schema_str
+    file = descriptor_pb2.FileDescriptorProto.FromString(base64.standard_b64decode(serialized))
+    ask("serialized", lambda: f"{file.package} {file.message_type[0].name} {file.dependency[0]}")
+
+
 if __name__ == "__main__":
-    {"common": common, "confluent": confluent}[sys.argv[2]](sys.argv[1])
+    {"common": common, "confluent": confluent, "protobuf": protobuf}[sys.argv[2]](sys.argv[1])

@@ -404,3 +404,23 @@ async fn confluents_client_finds_modes_contexts_guids_and_associations_at_ours()
         assert_eq!(said.get(question).map(String::as_str), Some(answer), "{question}: {said:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confluents_serializer_of_protobuf_registers_descriptors_at_ours() {
+    if !partner::are_here(&["python3"]) {
+        return;
+    }
+    let ours = Ours::start().await;
+    let url = ours.server.url();
+    let said = tokio::task::spawn_blocking(move || asked_by_python(&url, "protobuf")).await.expect("ends");
+    let text = "syntax = \"proto3\"; package shop; import \"money.proto\"; message Order { .common.Money price = 1; }";
+    for (question, answer) in [
+        ("written", "000a020807"),
+        ("read", "7"),
+        ("subjects", "['money.proto', 'pb-value']"),
+        ("text", text),
+        ("serialized", "shop Order money.proto"),
+    ] {
+        assert_eq!(said.get(question).map(String::as_str), Some(answer), "{question}: {said:#?}");
+    }
+}

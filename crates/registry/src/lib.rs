@@ -48,6 +48,7 @@
 mod avro;
 mod client;
 pub mod compat;
+mod convert;
 mod error;
 pub mod framing;
 #[cfg(feature = "json-schema")]

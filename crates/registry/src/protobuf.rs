@@ -116,6 +116,17 @@ impl ProtobufSchema {
         self.file.parent_pool()
     }
 
+    /// The file of this text as a descriptor in base64. `needed` are the names and texts of what it imports.
+    #[cfg(feature = "server")]
+    pub(crate) fn serialized(text: &str, needed: &[(String, String)]) -> Result<String, SerdeError> {
+        let other = |(name, text): &(String, String)| {
+            (Reference::new(name.clone(), name.clone(), -1), Schema::protobuf(text.as_str()))
+        };
+        let others: Vec<_> = needed.iter().map(other).collect();
+        let compiled = Self::compile(&Schema::protobuf(text), &others)?;
+        Ok(STANDARD.encode(compiled.file.file_descriptor_proto().encode_to_vec()))
+    }
+
     /// The message of these indexes.
     fn at(&self, indexes: MessageIndexes<'_>) -> Result<MessageDescriptor, SerdeError> {
         let mut indexes = indexes.iter();

@@ -83,6 +83,15 @@ impl SchemaRegistry {
         self.ask(Call::get(path, format!("listing the versions of subject {subject:?}"))).await
     }
 
+    /// The versions of a subject, also those that were deleted softly.
+    ///
+    /// # Errors
+    /// As all calls of this block.
+    pub async fn versions_with_deleted(&self, subject: &str) -> Result<Vec<u32>, RegistryError> {
+        let path = format!("/subjects/{}/versions?deleted=true", encoded(subject));
+        self.ask(Call::get(path, format!("listing the versions of subject {subject:?}"))).await
+    }
+
     /// The subjects and versions that have the schema of this id.
     ///
     /// # Errors

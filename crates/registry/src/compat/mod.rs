@@ -24,6 +24,7 @@
 //! ```
 
 mod avro;
+mod diff;
 mod fingerprint;
 mod json;
 mod kind;
@@ -35,6 +36,7 @@ mod value;
 use std::fmt;
 use std::str::FromStr;
 
+pub use self::diff::{Change, diff};
 pub use self::fingerprint::Identity;
 pub use self::kind::Kind;
 use self::pairs::Finding;

@@ -206,6 +206,12 @@ impl Routes<'_> {
                 reference.subject = within(&stored.value.subject, &reference.subject);
             }
         }
+        if self.request.text("format") == Some("serialized")
+            && let Ok(source) = self.state.source(&stored.value.subject, &stored.value.content())
+            && let Some(serialized) = self.formats.serialized(&source)
+        {
+            shown.schema = serialized;
+        }
         shown
     }
 

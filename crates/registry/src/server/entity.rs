@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
+use crate::compat::Identity;
 use crate::framing::Guid;
 
 /// The type of a schema whose type is not said.
@@ -207,25 +207,23 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// MD5 over the text, then name, subject and version of each reference, then a 1 and the metadata if there are some, then a 1
-    /// and the rules if there are some: what Confluent's registry computes (8.0), so that a GUID is the same in both.
+    /// What Confluent's registry computes, so that a GUID is the same in both.
     pub(super) fn guid(&self) -> Guid {
-        let mut hash = Md5::new();
-        hash.update(&self.text);
-        for reference in &self.references {
-            hash.update(&reference.name);
-            hash.update(&reference.subject);
-            hash.update(reference.version.to_be_bytes());
+        // They are structs with text as keys, so it cannot fail.
+        let metadata =
+            self.metadata.as_ref().map(|metadata| serde_json::to_string(metadata).unwrap_or_default());
+        let rules = self.rule_set.as_ref().map(|rules| serde_json::to_string(rules).unwrap_or_default());
+        let mut identity = Identity::new(&self.text);
+        for Reference { name, subject, version } in &self.references {
+            identity = identity.reference(name, subject, *version);
         }
-        if let Some(metadata) = &self.metadata {
-            hash.update([1]);
-            metadata.hash(&mut hash);
+        if let Some(metadata) = &metadata {
+            identity = identity.metadata(metadata);
         }
-        if let Some(rules) = &self.rule_set {
-            hash.update([1]);
-            rules.hash(&mut hash);
+        if let Some(rules) = &rules {
+            identity = identity.rule_set(rules);
         }
-        Guid::from_bytes(hash.finalize().into())
+        identity.guid_of_own()
     }
 
     /// Whether someone who looks for `self` means `stored`. The version that a registry noted in the metadata does not count if only
@@ -242,49 +240,6 @@ impl Content {
             && self.text == stored.text
             && self.references == stored.references
             && self.rule_set == stored.rule_set
-    }
-}
-
-impl Metadata {
-    fn hash(&self, hash: &mut Md5) {
-        for (tag, values) in &self.tags {
-            hash.update(tag);
-            values.iter().for_each(|value| hash.update(value));
-        }
-        for (name, value) in &self.properties {
-            hash.update(name);
-            hash.update(value);
-        }
-        self.sensitive.iter().for_each(|name| hash.update(name));
-    }
-}
-
-impl RuleSet {
-    fn hash(&self, hash: &mut Md5) {
-        for rules in [&self.migration_rules, &self.domain_rules, &self.encoding_rules] {
-            rules.iter().for_each(|rule| rule.hash(hash));
-        }
-        hash.update(self.enable_at.as_deref().unwrap_or_default());
-    }
-}
-
-impl Rule {
-    fn hash(&self, hash: &mut Md5) {
-        let mut add = |text: &Option<String>| hash.update(text.as_deref().unwrap_or_default());
-        for text in [&self.name, &self.doc, &self.kind, &self.mode, &self.kind_of_rule] {
-            add(text);
-        }
-        self.tags.iter().for_each(|tag| hash.update(tag));
-        for (name, value) in &self.params {
-            hash.update(name);
-            hash.update(value);
-        }
-        for text in [&self.expr, &self.on_success, &self.on_failure] {
-            hash.update(text.as_deref().unwrap_or_default());
-        }
-        if self.disabled {
-            hash.update([1]);
-        }
     }
 }
 
@@ -309,6 +264,18 @@ mod tests {
     fn a_guid_is_the_hash_of_the_content() {
         // What Confluent's registry says for this schema.
         assert_eq!(content("\"string\"").guid().to_string(), "095d71cf-1255-6b9d-5e33-0ad575b3df5d");
+        // And what its classes say of rules that leave their kind and mode out, which are TRANSFORM and WRITEREAD.
+        let rules = r#"{"domainRules":[{"name":"card","kind":"TRANSFORM","type":"ENCRYPT","tags":["PII","A"],
+            "params":{"z":"1","k":"2"},"onFailure":"ERROR"}],
+            "migrationRules":[{"name":"up","mode":"UPGRADE","type":"JSONATA","expr":"$","disabled":true}]}"#;
+        let metadata =
+            r#"{"tags":{"b":["y","x"],"a":["PII"]},"properties":{"owner":"shop","k":"v"},"sensitive":["k"]}"#;
+        let ruled = Content {
+            metadata: Some(serde_json::from_str(metadata).expect("metadata")),
+            rule_set: Some(serde_json::from_str(rules).expect("rules")),
+            ..content("\"int\"")
+        };
+        assert_eq!(ruled.guid().to_string(), "24535f02-00ba-67e1-7be4-fcf11a4724d6");
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(super) trait Formats: Send + Sync {
     /// What is wrong with it.
     fn parse(&self, source: &Source) -> Result<Parsed, String>;
 
+    /// The schema in the form that clients of Protobuf in other languages ask for (`format=serialized`), a descriptor in base64; none if
+    /// its format has no such form, or it cannot be made.
+    fn serialized(&self, source: &Source) -> Option<String>;
+
     /// Why a schema may not follow others, oldest first; empty if it may.
     fn incompatibilities(&self, level: Level, new: &Source, older: &[Source]) -> Vec<String>;
 }

@@ -26,6 +26,18 @@ impl Formats for Native {
         Ok(Parsed { canonical: schema.canonical(), normalized: schema.normalized() })
     }
 
+    #[cfg(feature = "protobuf")]
+    fn serialized(&self, source: &Source) -> Option<String> {
+        (source.kind == Format::Protobuf.name())
+            .then(|| crate::ProtobufSchema::serialized(&source.text, &source.needed).ok())
+            .flatten()
+    }
+
+    #[cfg(not(feature = "protobuf"))]
+    fn serialized(&self, _: &Source) -> Option<String> {
+        None
+    }
+
     fn incompatibilities(&self, level: Level, new: &Source, older: &[Source]) -> Vec<String> {
         if level == Level::None {
             return Vec::new();

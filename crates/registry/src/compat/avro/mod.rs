@@ -5,10 +5,12 @@
 mod canonical;
 mod check;
 mod default;
+mod outline;
 
 use std::collections::{HashMap, HashSet};
 
 pub(super) use self::check::check;
+pub(super) use self::outline::outline;
 use super::value::{self, Object, Value};
 
 /// The place of a type in [`Avro::types`].

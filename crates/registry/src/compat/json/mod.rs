@@ -7,10 +7,12 @@
 mod check;
 mod load;
 mod number;
+mod outline;
 mod uri;
 
 pub(super) use self::check::check;
 pub(super) use self::number::canonical;
+pub(super) use self::outline::diff;
 use super::value::Value;
 
 /// The place of a schema in [`JsonSchema::nodes`].

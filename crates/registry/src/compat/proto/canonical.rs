@@ -19,7 +19,7 @@ impl Proto {
     }
 }
 
-fn file(file: &File) -> String {
+pub(super) fn file(file: &File) -> String {
     let mut out = String::new();
     if let Some(syntax) = file.syntax {
         line(&mut out, format_args!("syntax = \"{syntax}\";"));
@@ -137,11 +137,20 @@ fn extend(extend: &Extend) -> String {
 
 fn field(field: &Field) -> String {
     let label = field.label.map(|label| format!("{} ", label.word())).unwrap_or_default();
-    let mut options = field.options.clone();
-    let special = |name: &str, value: Term| Setting { name: name.to_owned(), parenthesized: false, value };
-    options.extend(field.default.clone().map(|value| special("default", value)));
-    options.extend(field.json_name.clone().map(|name| special("json_name", Term::String(name))));
-    format!("{label}{} {} = {}{};\n", field.r#type, field.name, field.number, bracketed(&options))
+    let options = bracketed(&field.all_options());
+    format!("{label}{} {} = {}{options};\n", field.r#type, field.name, field.number)
+}
+
+impl Field {
+    /// With those that have a place of their own.
+    pub(super) fn all_options(&self) -> Vec<Setting> {
+        let mut options = self.options.clone();
+        let special =
+            |name: &str, value: Term| Setting { name: name.to_owned(), parenthesized: false, value };
+        options.extend(self.default.clone().map(|value| special("default", value)));
+        options.extend(self.json_name.clone().map(|name| special("json_name", Term::String(name))));
+        options
+    }
 }
 
 fn enumeration(found: &Enum) -> String {
@@ -169,8 +178,7 @@ fn service(service: &Service) -> String {
 }
 
 fn call(call: &Call) -> String {
-    let side = |(stream, name): &(bool, String)| format!("{}{name}", if *stream { "stream " } else { "" });
-    let mut out = format!("rpc {} ({}) returns ({})", call.name, side(&call.request), side(&call.response));
+    let mut out = format!("rpc {} {}", call.name, sides(call));
     if !call.options.is_empty() {
         out.push_str(" {\n");
         for option in &call.options {
@@ -182,7 +190,13 @@ fn call(call: &Call) -> String {
     out
 }
 
-fn ranges(word: &str, found: &Ranges) -> String {
+/// What a call takes and gives.
+pub(super) fn sides(call: &Call) -> String {
+    let side = |(stream, name): &(bool, String)| format!("{}{name}", if *stream { "stream " } else { "" });
+    format!("({}) returns ({})", side(&call.request), side(&call.response))
+}
+
+pub(super) fn ranges(word: &str, found: &Ranges) -> String {
     let text = |range: &Range| match range {
         Range::Name(name) => format!("\"{name}\""),
         Range::Number(number) => number.to_string(),
@@ -198,7 +212,7 @@ fn option_statement(option: &Setting) -> String {
 }
 
 /// Options behind a field, with a space before them.
-fn bracketed(options: &[Setting]) -> String {
+pub(super) fn bracketed(options: &[Setting]) -> String {
     let texts: Vec<String> = options.iter().map(setting).collect();
     if texts.is_empty() { String::new() } else { format!(" {}", list(&texts)) }
 }
@@ -220,7 +234,7 @@ fn commas(out: &mut String, texts: &[String]) {
     }
 }
 
-fn setting(option: &Setting) -> String {
+pub(super) fn setting(option: &Setting) -> String {
     let name = if option.parenthesized { format!("({})", option.name) } else { option.name.clone() };
     match &option.value {
         Term::Inner(inner) => format!("{name}.{}", setting(inner)),

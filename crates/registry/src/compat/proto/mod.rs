@@ -5,14 +5,17 @@
 
 mod canonical;
 mod check;
+mod descriptor;
 mod known;
 mod names;
 mod normal;
+mod outline;
 mod parse;
 mod reader;
 
 pub(super) use self::check::check;
 use self::names::Names;
+pub(super) use self::outline::outline;
 
 /// A schema and the files that it imports.
 #[derive(Debug)]
@@ -24,10 +27,10 @@ pub(super) struct Proto {
 impl Proto {
     /// Reads a schema. References are `(path of the import, text)`.
     pub(super) fn parse(text: &str, references: &[(&str, &str)]) -> Result<Proto, String> {
-        let file = parse::parse(text)?;
+        let file = File::read(text)?;
         let mut imports = Vec::with_capacity(references.len());
         for (path, text) in references {
-            let import = parse::parse(text).map_err(|error| format!("the import \"{path}\": {error}"))?;
+            let import = File::read(text).map_err(|error| format!("the import \"{path}\": {error}"))?;
             imports.push(import);
         }
         let names = Names::collect(&file, &imports);
@@ -49,6 +52,16 @@ struct File {
     types: Vec<Type>,
     extends: Vec<Extend>,
     services: Vec<Service>,
+}
+
+impl File {
+    /// Reads a text, or a descriptor in base64.
+    fn read(text: &str) -> Result<File, String> {
+        match descriptor::is_descriptor(text) {
+            true => parse::parse(&descriptor::text(text)?),
+            false => parse::parse(text),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -18,6 +18,10 @@ impl Formats for Plain {
         vec!["JSON", "PROTOBUF", "AVRO"]
     }
 
+    fn serialized(&self, _: &Source) -> Option<String> {
+        None
+    }
+
     fn parse(&self, source: &Source) -> Result<Parsed, String> {
         let value: Value = serde_json::from_str(&source.text).map_err(|error| error.to_string())?;
         let canonical = value.to_string();
