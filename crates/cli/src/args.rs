@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     acl, broker, client_metrics, consume, dashboards, dev, dlq, doctor, exporter, groups, produce, profile,
-    quota, registry, token, top, topics, tune, txn, user, verifiable,
+    quota, registry, schema, token, top, topics, tune, txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Dev(dev::Args),
     /// Run a schema registry on a cluster
     Registry(registry::Args),
+    /// List, show, register, check, compare and delete schemas
+    Schema(schema::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
     /// List, describe and delete consumer groups, change their committed offsets, and find out what is wrong with them

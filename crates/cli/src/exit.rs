@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Some of the work was done and some was not; the message counts both parts.
     Partial = 3,
-    /// The topic, partition, offset, group or file does not exist.
+    /// The topic, partition, offset, group, schema or file does not exist.
     NotFound = 4,
     /// The broker refused authentication or authorization.
     Auth = 5,
@@ -36,10 +36,10 @@ Exit codes:
     1  failed (doctor: a check failed)
     2  wrong usage or wrong input; nothing was done
     3  partly done; the message counts both parts
-    4  topic, partition, offset, group or file not found
+    4  topic, partition, offset, group, schema or file not found
     5  authentication or authorization refused
     6  timeout, or the cluster cannot be reached
-    7  a check failed (demo: a record was lost, doubled, changed or out of order)
+    7  a check failed (demo: a record was lost, doubled, changed or out of order; schema: it is not compatible)
   130  interrupted (Ctrl-C), or terminated (SIGTERM)
 
 Data goes to stdout, everything else to stderr. Progress is shown on a terminal only; NO_COLOR is respected.

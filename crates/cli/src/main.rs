@@ -79,6 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Broker(args) => commands::broker::run(&args, &interrupt).await,
             Command::Dev(args) => commands::dev::run(args, &interrupt).await,
             Command::Registry(args) => commands::registry::run(args, &interrupt).await,
+            Command::Schema(args) => commands::schema::run(args, &interrupt).await,
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,

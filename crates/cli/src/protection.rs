@@ -9,12 +9,54 @@ use crate::args::Command;
 use crate::cluster::{Cluster, Resolved};
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::profiles::Profile;
+use crate::profiles::{Profile, registry};
+use crate::registry_options::Registry;
+
+/// What a command takes something away from.
+enum Place<'a> {
+    Cluster(&'a Cluster),
+    Registry(&'a Registry),
+}
+
+impl Place<'_> {
+    fn resolve(&self) -> Result<Resolved, Failure> {
+        match self {
+            Self::Cluster(cluster) => cluster.resolve(Properties::new()),
+            Self::Registry(registry) => registry.resolve(),
+        }
+    }
+
+    /// The addresses, as they are written.
+    fn addresses(&self, resolved: &Resolved) -> Result<String, Failure> {
+        match self {
+            Self::Cluster(_) => Ok(resolved.bootstrap()),
+            Self::Registry(registry) => registry.urls(resolved),
+        }
+    }
+
+    /// The addresses that a profile has for such a place.
+    fn of_profile<'a>(&self, profile: &'a Profile) -> Option<&'a str> {
+        match self {
+            Self::Cluster(_) => profile.bootstrap(),
+            Self::Registry(_) => profile.value(registry::URL),
+        }
+    }
+
+    fn meant(&self) -> Option<&str> {
+        match self {
+            Self::Cluster(cluster) => cluster.meant(),
+            Self::Registry(registry) => registry.meant(),
+        }
+    }
+}
 
 impl Command {
-    /// The cluster that the command takes something away from, and what; none if it only looks or adds.
-    fn destroys(&self) -> Option<(&Cluster, &'static str)> {
-        match self {
+    /// The cluster or registry that the command takes something away from, and what; none if it only looks or adds.
+    fn destroys(&self) -> Option<(Place<'_>, &'static str)> {
+        let cluster = match self {
+            Self::Schema(args) => {
+                return args.destroys().map(|(registry, what)| (Place::Registry(registry), what));
+            }
             Self::Topics(args) => args.destroys(),
             Self::Groups(args) => args.destroys(),
             Self::Txn(args) => args.destroys(),
@@ -38,24 +80,25 @@ impl Command {
             | Self::Profile(_)
             | Self::VerifiableConsumer(_)
             | Self::VerifiableProducer(_) => None,
-        }
+        };
+        cluster.map(|(cluster, what)| (Place::Cluster(cluster), what))
     }
 }
 
 /// Fails unless the command may go on. Asks if the cluster is that of a protected profile.
 pub(crate) fn check(command: &Command) -> Result<(), Failure> {
-    let Some((cluster, what)) = command.destroys() else { return Ok(()) };
-    let resolved = cluster.resolve(Properties::new())?;
+    let Some((place, what)) = command.destroys() else { return Ok(()) };
+    let resolved = place.resolve()?;
     let known = match Config::read()? {
         Some(config) => config.profiles.all().map_err(Failure::usage)?,
         None => Vec::new(),
     };
-    let Some(name) = protector(&resolved, &known) else { return Ok(()) };
-    if cluster.meant() == Some(name) {
+    let Some(name) = protector(&place, &resolved, &known)? else { return Ok(()) };
+    if place.meant() == Some(name) {
         return Ok(());
     }
     let why = format!("the profile {name} is protected, and this {what}");
-    if let Some(meant) = cluster.meant() {
+    if let Some(meant) = place.meant() {
         return Err(Failure::usage(format!("{why}; --yes-i-mean has {meant:?}")));
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -67,25 +110,32 @@ pub(crate) fn check(command: &Command) -> Result<(), Failure> {
     }
 }
 
-/// The protected profile whose cluster this is: the one in use, or one with a bootstrap server in common, however the command
+/// The protected profile whose cluster or registry this is: the one in use, or one with an address in common, however the command
 /// line names it.
-fn protector<'a>(resolved: &'a Resolved, known: &'a [Profile]) -> Option<&'a str> {
+fn protector<'a>(
+    place: &Place<'_>,
+    resolved: &'a Resolved,
+    known: &'a [Profile],
+) -> Result<Option<&'a str>, Failure> {
     let of_use =
         resolved.chosen.as_ref().map(|chosen| &chosen.profile).filter(|profile| profile.is_protected);
-    let bootstrap = resolved.bootstrap();
+    let named = place.addresses(resolved)?;
     let shares = |profile: &&Profile| {
         profile.is_protected
-            && profile
-                .bootstrap()
-                .is_some_and(|of| addresses(of).any(|a| addresses(&bootstrap).any(|b| a == b)))
+            && place
+                .of_profile(profile)
+                .is_some_and(|of| addresses(of).any(|a| addresses(&named).any(|b| a == b)))
     };
-    of_use.or_else(|| known.iter().find(shares)).map(|profile| &*profile.name)
+    Ok(of_use.or_else(|| known.iter().find(shares)).map(|profile| &*profile.name))
 }
 
 /// The addresses of a list, in one form.
 fn addresses(list: &str) -> impl Iterator<Item = String> {
     list.split(',').map(str::trim).filter(|text| !text.is_empty()).map(|text| {
         let bare = text.split_once("://").map_or(text, |(_, bare)| bare);
+        // That of a registry may have a path, and a user in it.
+        let bare = bare.split('/').next().unwrap_or_default();
+        let bare = bare.rsplit_once('@').map_or(bare, |(_, bare)| bare);
         bare.parse::<milena::Address>()
             .map_or_else(|_| bare.to_ascii_lowercase(), |a| a.to_string().to_ascii_lowercase())
     })

@@ -16,6 +16,7 @@ pub(crate) mod profile;
 mod pushed;
 pub(crate) mod quota;
 pub(crate) mod registry;
+pub(crate) mod schema;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod topics;

@@ -4,8 +4,6 @@
 //! options, -X and -F, MILENA_REGISTRY, a profile ─▶ plan (pure) ─▶ secrets are read ─▶ SchemaRegistry
 //! ```
 
-#![allow(dead_code, reason = "the commands that use all of it follow")]
-
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -27,10 +25,12 @@ use crate::password::from_source;
 /// Where the registry's addresses are if the command line does not say.
 const VARIABLE: &str = "MILENA_REGISTRY";
 
+const HEADING: &str = "Schema registry";
+
 /// The schema registry, and how to log in there. Commands that connect to a cluster too have these beside
 /// [`Cluster`](crate::cluster::Cluster); those that do not have [`Registry`].
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Schema registry")]
+#[command(next_help_heading = HEADING)]
 pub(crate) struct RegistryOptions {
     /// The schema registry, http://HOST:PORT or https://HOST; several are separated by commas, and the next one is asked when one
     /// does not answer. Default: schema.registry.url in -X or -F, else that of --profile, else $MILENA_REGISTRY, else that of
@@ -77,6 +77,7 @@ impl RegistryOptions {
     ///
     /// The credentials of the current profile go to its own registry only; those of a profile that was asked for by name go to the
     /// registry that the command line names, as with clusters.
+    #[allow(dead_code, reason = "for commands that connect to a cluster too")]
     pub(crate) fn client(&self, resolved: &Resolved) -> Result<Option<SchemaRegistry>, Failure> {
         Ok(match self.builder(resolved)? {
             Some(builder) => Some(builder.build()?),
@@ -85,6 +86,7 @@ impl RegistryOptions {
     }
 
     /// As [`client`](Self::client); it is an error if nothing names a registry.
+    #[allow(dead_code, reason = "for commands that connect to a cluster too")]
     pub(crate) fn required(&self, resolved: &Resolved) -> Result<SchemaRegistry, Failure> {
         self.client(resolved)?.ok_or_else(unnamed)
     }
@@ -201,11 +203,11 @@ pub(crate) struct Registry {
     settings: Settings,
 
     /// Give up when the registry has not answered within SECONDS
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = HEADING)]
     timeout: Duration,
 
     /// Delete from the registry of the protected profile NAME without asking. Without a terminal to ask on, it is needed
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     yes_i_mean: Option<String>,
 }
 
