@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::framing::MessageIndexes;
+use crate::json_text::one_line;
 use crate::{Decode, Encode, Format, Reference, Schema, SchemaType, SerdeError};
 
 /// JSON that is checked against a JSON Schema, when it is written and when it is read. Nothing is fetched: what a schema refers to is in
@@ -52,6 +53,47 @@ impl Default for JsonSchema {
 }
 
 impl JsonSchemaValidator {
+    pub(crate) fn compile(schema: &Schema, others: &[(Reference, Schema)]) -> Result<Self, SerdeError> {
+        let own = parsed(schema)?;
+        let mut known = Vec::new();
+        for (reference, other) in others {
+            known.push((reference.name.clone().into_boxed_str(), parsed(other)?));
+        }
+        let title = own.get("title").and_then(Value::as_str).map(Into::into);
+        let complexity = complexity::of(&own, &known).map_err(|why| invalid(&why))?;
+        let patterns = PatternOptions::fancy_regex()
+            .backtrack_limit(BACKTRACK_MAX)
+            .size_limit((PATTERNS_BYTES_MAX / complexity.patterns.max(1)).min(PATTERN_BYTES_MAX));
+        let options = jsonschema::options().with_retriever(Known(known)).with_pattern_options(patterns);
+        let validator = options.build(&own).map_err(|error| invalid(&error))?;
+        Ok(Self { validator, depth: complexity.depth, title })
+    }
+
+    /// JSON as it was written, on one line. Whether it fits the schema is not checked.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    pub fn read_json(&self, body: &[u8]) -> Result<String, SerdeError> {
+        let _: Value = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
+        // serde_json has checked it.
+        Ok(one_line(&String::from_utf8_lossy(body)))
+    }
+
+    /// Appends JSON as it is written here, if it fits the schema.
+    ///
+    /// # Errors
+    /// When it is no JSON, or does not fit. The error names the place, as a JSON pointer, and the rule, and not the value.
+    pub fn write_json(&self, json: &str, into: &mut Vec<u8>) -> Result<(), SerdeError> {
+        self.check(&serde_json::from_str(json).map_err(|error| wrong(&error))?)?;
+        into.extend_from_slice(json.trim_ascii().as_bytes());
+        Ok(())
+    }
+
+    pub(crate) fn record_name(&self) -> Result<String, SerdeError> {
+        let title = self.title.as_deref().map(str::to_owned);
+        title.ok_or_else(|| SerdeError::schema("the JSON Schema has no title, which would name the record"))
+    }
+
     fn check(&self, value: &Value) -> Result<(), SerdeError> {
         let levels_max = NESTED_MAX / self.depth.max(1);
         if levels_max < JSON_LEVELS_MAX && is_deeper(value, levels_max) {
@@ -78,24 +120,11 @@ impl Format for JsonSchema {
         schema: &Schema,
         others: &[(Reference, Schema)],
     ) -> Result<JsonSchemaValidator, SerdeError> {
-        let own = parsed(schema)?;
-        let mut known = Vec::new();
-        for (reference, other) in others {
-            known.push((reference.name.clone().into_boxed_str(), parsed(other)?));
-        }
-        let title = own.get("title").and_then(Value::as_str).map(Into::into);
-        let complexity = complexity::of(&own, &known).map_err(|why| invalid(&why))?;
-        let patterns = PatternOptions::fancy_regex()
-            .backtrack_limit(BACKTRACK_MAX)
-            .size_limit((PATTERNS_BYTES_MAX / complexity.patterns.max(1)).min(PATTERN_BYTES_MAX));
-        let options = jsonschema::options().with_retriever(Known(known)).with_pattern_options(patterns);
-        let validator = options.build(&own).map_err(|error| invalid(&error))?;
-        Ok(JsonSchemaValidator { validator, depth: complexity.depth, title })
+        JsonSchemaValidator::compile(schema, others)
     }
 
     fn record_name(&self, compiled: &JsonSchemaValidator) -> Result<String, SerdeError> {
-        let title = compiled.title.as_deref().map(str::to_owned);
-        title.ok_or_else(|| SerdeError::schema("the JSON Schema has no title, which would name the record"))
+        compiled.record_name()
     }
 }
 
@@ -106,9 +135,8 @@ impl<T: Serialize + ?Sized> Encode<T> for JsonSchema {
         value: &T,
         into: &mut Vec<u8>,
     ) -> Result<(), SerdeError> {
-        let wrong = |error: serde_json::Error| SerdeError::data(format!("JSON: {error}"));
-        compiled.check(&serde_json::to_value(value).map_err(wrong)?)?;
-        serde_json::to_writer(into, value).map_err(wrong)
+        compiled.check(&serde_json::to_value(value).map_err(|error| wrong(&error))?)?;
+        serde_json::to_writer(into, value).map_err(|error| wrong(&error))
     }
 }
 
@@ -119,11 +147,10 @@ impl<'de, T: Deserialize<'de>> Decode<'de, T> for JsonSchema {
         _indexes: Option<MessageIndexes<'de>>,
         body: &'de [u8],
     ) -> Result<T, SerdeError> {
-        let wrong = |error: serde_json::Error| SerdeError::data(format!("JSON: {error}"));
         if self.is_checked_when_read {
-            compiled.check(&serde_json::from_slice(body).map_err(wrong)?)?;
+            compiled.check(&serde_json::from_slice(body).map_err(|error| wrong(&error))?)?;
         }
-        serde_json::from_slice(body).map_err(wrong)
+        serde_json::from_slice(body).map_err(|error| wrong(&error))
     }
 }
 
@@ -152,6 +179,10 @@ impl Retrieve for Known {
             None => Err(format!("the schema refers to {uri:?}, which is none of its references").into()),
         }
     }
+}
+
+fn wrong(error: &serde_json::Error) -> SerdeError {
+    SerdeError::data(format!("JSON: {error}"))
 }
 
 fn invalid(why: &dyn fmt::Display) -> SerdeError {

@@ -49,10 +49,14 @@ mod avro;
 mod client;
 pub mod compat;
 mod convert;
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+mod dynamic;
 mod error;
 pub mod framing;
 #[cfg(feature = "json-schema")]
 mod json_schema;
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+mod json_text;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 mod serdes;
@@ -65,6 +69,8 @@ pub use client::{
     Association, CompatibilityCheck, CompatibilityLevel, Deletion, Mode, NewAssociation, Reference,
     RegisteredSchema, Schema, SchemaRegistry, SchemaRegistryBuilder, SchemaType, Version,
 };
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+pub use dynamic::{Dynamic, DynamicSchema, DynamicValue};
 pub use error::{RegistryError, RegistryErrorKind};
 #[cfg(feature = "json-schema")]
 pub use json_schema::{JsonSchema, JsonSchemaValidator};

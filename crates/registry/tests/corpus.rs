@@ -23,6 +23,10 @@ mod compat_json;
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
 #[path = "../../../fuzz/bodies/compat_protobuf.rs"]
 mod compat_protobuf;
+#[cfg(all(feature = "avro", feature = "protobuf"))]
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/dynamic.rs"]
+mod dynamic;
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
 #[path = "../../../fuzz/bodies/framing_apicurio.rs"]
 mod framing_apicurio;
@@ -167,6 +171,18 @@ fn compat_protobuf_inputs() {
         tokens: PROTO_TOKENS,
         bytes_max: 1 << 20,
         per_byte: 1_000,
+    });
+}
+
+#[cfg(all(feature = "avro", feature = "protobuf"))]
+#[test]
+fn dynamic_inputs() {
+    replay(&Target {
+        name: "dynamic",
+        run: dynamic::run,
+        tokens: JSON_TOKENS,
+        bytes_max: 64 << 20,
+        per_byte: 4_000,
     });
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! JSON ─▶ schema (nodes, names resolved, defaults encoded) ─┬─▶ de, ser: types of serde, directly from and to bytes
 //!                                                           └─▶ value: data whose schema is known at run time only
-//!                                  bytes ─▶ reader (bounds) ┘
+//!                                  bytes ─▶ reader (bounds) ┘          ▲
+//!                                                              json ◀──┘ text, by Avro's JSON encoding
 //! ```
 //!
 //! Everything here is a function of bytes. Nothing is allocated because of a length that the bytes announce; how deep data is
@@ -11,6 +12,7 @@
 
 mod de;
 mod format;
+mod json;
 mod reader;
 mod scalars;
 mod schema;
@@ -28,6 +30,7 @@ pub use self::value::AvroValue;
 
 use self::reader::Reader;
 use crate::SerdeError;
+use crate::json_text::Place;
 
 impl AvroSchema {
     /// Reads a value of a type of serde's from bytes that were written with this schema. Fields are found by their names, so the type
@@ -113,6 +116,48 @@ impl AvroSchema {
             into.truncate(begin);
         }
         written
+    }
+
+    /// Data as JSON on one line, in the encoding that Avro's specification defines: a union is `null` or `{"BRANCH": VALUE}`, bytes and
+    /// fixed have a character U+0000 to U+00FF for each byte, logical types are what they are made of, and numbers that JSON does not
+    /// have are `"NaN"`, `"Infinity"` and `"-Infinity"`.
+    ///
+    /// ```
+    /// use milena_registry::AvroSchema;
+    ///
+    /// let schema = AvroSchema::parse(
+    ///     r#"{"type": "record", "name": "Order", "fields": [
+    ///         {"name": "id", "type": "long"},
+    ///         {"name": "note", "type": ["null", "string"], "default": null}]}"#,
+    /// )?;
+    /// let value = schema.read_value(b"\x0e\x02\x08soon")?;
+    /// let json = schema.json_of(&value)?;
+    /// assert_eq!(json, r#"{"id":7,"note":{"string":"soon"}}"#);
+    /// assert_eq!(schema.value_of_json(&json)?, value);
+    /// // Where one branch only can be meant it need not be named.
+    /// assert_eq!(schema.value_of_json(r#"{"id": 7, "note": "soon"}"#)?, value);
+    /// let error = schema.value_of_json(r#"{"id": "seven"}"#).unwrap_err();
+    /// assert_eq!(error.to_string(), "Avro: at /id: a text does not fit long");
+    /// # Ok::<(), milena_registry::SerdeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the data does not fit the schema, or would be nested more than 100 levels deep.
+    pub fn json_of(&self, value: &AvroValue) -> Result<String, SerdeError> {
+        let mut text = String::new();
+        json::write(self, self.root(), value, 0, &mut text)?;
+        Ok(text)
+    }
+
+    /// Reads data from the JSON that [`json_of`](Self::json_of) writes. Besides, fields that have a default may be left out, and a branch
+    /// of a union need not be named where one only can be meant. An object with one field that has the name of a branch is that branch.
+    ///
+    /// # Errors
+    /// When the text is no JSON, or does not fit the schema. The error names the place, as a JSON pointer, and not the value.
+    pub fn value_of_json(&self, text: &str) -> Result<AvroValue, SerdeError> {
+        let parsed =
+            serde_json::from_str(text).map_err(|error| wrong(format_args!("it is no JSON: {error}")))?;
+        json::read(self, self.root(), parsed, &Place::root())
     }
 }
 

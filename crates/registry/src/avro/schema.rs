@@ -123,6 +123,17 @@ impl AvroSchema {
         })
     }
 
+    /// What a type is called in errors.
+    pub(super) fn expected(&self, id: NodeId) -> String {
+        match self.node(id) {
+            Node::Union(branches) => {
+                let names: Vec<_> = branches.iter().map(|branch| self.branch_name(*branch)).collect();
+                format!("a union of {}", names.join(", "))
+            }
+            _ => self.branch_name(id).to_owned(),
+        }
+    }
+
     /// Whether a branch is called `name`, in full, without its namespace, or as Rust writes it (`String` for `string`).
     pub(super) fn is_branch(&self, id: NodeId, name: &str) -> bool {
         let full = self.branch_name(id);

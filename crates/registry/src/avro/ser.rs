@@ -46,13 +46,7 @@ impl<'a> Datum<'a> {
 
     #[cold]
     fn misfit(&self, what: &str) -> SerdeError {
-        let expected = match self.node() {
-            Node::Union(branches) => {
-                let names: Vec<_> = branches.iter().map(|branch| self.schema.branch_name(*branch)).collect();
-                format!("a union of {}", names.join(", "))
-            }
-            _ => self.schema.branch_name(self.node).to_owned(),
-        };
+        let expected = self.schema.expected(self.node);
         wrong(format_args!("{what} does not fit {expected}"))
     }
 

@@ -130,6 +130,8 @@ pub enum FramingError {
     BadIndexes,
     /// The framing is not Confluent's, and only Confluent's has message indexes.
     NoIndexes(Framing),
+    /// The framing does not name schemas by such an id.
+    NoSuchId(Framing, SchemaId),
     /// The body is not zlib's, or has more bytes than the limit once it is decompressed.
     BadCompression {
         /// The limit.
@@ -407,6 +409,69 @@ pub fn header_value(guid: Guid, indexes: Option<&[u32]>) -> Vec<u8> {
     value
 }
 
+/// Names a schema as a record in this framing does: what goes before the body is appended, or the name and the value of the header are
+/// answered that the record needs. Of what [`read`] tells of a record, this makes the same bytes, unless they were odd.
+///
+/// ```
+/// use milena_registry::framing::{Framing, Part, SchemaId, write};
+///
+/// let mut payload = Vec::new();
+/// assert_eq!(write(Framing::ConfluentPrefix, Part::Value, SchemaId::Id(42), None, &mut payload)?, None);
+/// assert_eq!(payload, [0, 0, 0, 0, 42]);
+/// # Ok::<(), milena_registry::framing::FramingError>(())
+/// ```
+///
+/// # Errors
+/// When the framing does not name schemas so, or has no place for message indexes.
+pub fn write(
+    framing: Framing,
+    part: Part,
+    schema: SchemaId,
+    indexes: Option<&[u32]>,
+    into: &mut Vec<u8>,
+) -> Result<Option<(&'static str, Vec<u8>)>, FramingError> {
+    let is_confluent = matches!(framing, Framing::ConfluentPrefix | Framing::ConfluentHeader);
+    if indexes.is_some() && !is_confluent {
+        return Err(FramingError::NoIndexes(framing));
+    }
+    let (global, content) = part.apicurio_headers();
+    let mut head = Vec::new();
+    let header = match (framing, schema) {
+        (Framing::ConfluentPrefix | Framing::ConfluentHeader, SchemaId::Id(id)) => {
+            write_prefix(id, indexes, &mut head);
+            part.schema_id_header()
+        }
+        (Framing::ConfluentPrefix | Framing::ConfluentHeader, SchemaId::Guid(guid)) => {
+            head = header_value(guid, indexes);
+            part.schema_id_header()
+        }
+        (Framing::ApicurioPrefix, SchemaId::GlobalId(id)) => {
+            head.push(MAGIC_V0);
+            head.extend_from_slice(&id.to_be_bytes());
+            global
+        }
+        (Framing::ApicurioHeader, SchemaId::GlobalId(id)) => {
+            head.extend_from_slice(&id.to_be_bytes());
+            global
+        }
+        (Framing::ApicurioHeader, SchemaId::ContentId(id)) => {
+            head.extend_from_slice(&id.to_be_bytes());
+            content
+        }
+        (Framing::Glue, SchemaId::Glue(guid)) => {
+            head.extend_from_slice(&[GLUE_VERSION, GLUE_PLAIN]);
+            head.extend_from_slice(guid.as_bytes());
+            ""
+        }
+        _ => return Err(FramingError::NoSuchId(framing, schema)),
+    };
+    if let Framing::ConfluentHeader | Framing::ApicurioHeader = framing {
+        return Ok(Some((header, head)));
+    }
+    into.extend_from_slice(&head);
+    Ok(None)
+}
+
 impl fmt::Display for FramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -431,6 +496,7 @@ impl fmt::Display for FramingError {
             Self::NoIndexes(framing) => {
                 write!(f, "Protobuf can be read in Confluent's framings only, and this is {framing:?}")
             }
+            Self::NoSuchId(framing, id) => write!(f, "no record names {id} in this way: {framing:?}"),
             Self::BadCompression { bytes_max } => {
                 write!(
                     f,

@@ -13,6 +13,13 @@ pub trait Format: Send + Sync + 'static {
     /// Whether records have message indexes, as Protobuf's do.
     const HAS_INDEXES: bool = false;
 
+    /// Whether records of this schema have message indexes. Default: [`HAS_INDEXES`](Self::HAS_INDEXES).
+    #[inline]
+    fn has_indexes(&self, compiled: &Self::Compiled) -> bool {
+        let _ = compiled;
+        Self::HAS_INDEXES
+    }
+
     /// Makes a schema ready. `others` are the schemas that it refers to, and those that they refer to, each before those that use it.
     ///
     /// # Errors
@@ -46,7 +53,7 @@ pub trait Encode<T: ?Sized>: Format {
 
 /// A format that reads values of this type, which may borrow the record.
 pub trait Decode<'de, T>: Format {
-    /// Reads a value. The indexes are there if the format [has them](Format::HAS_INDEXES).
+    /// Reads a value. The indexes are there if the format [has them](Format::has_indexes).
     ///
     /// # Errors
     /// When the bytes do not fit the schema, or the type.

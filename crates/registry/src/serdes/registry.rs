@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use milena::{Batch, Header};
+use tokio::time::Instant;
 
 use super::format::{Decode, Encode, Format, Prepare, RecordDecoder, RecordEncoder};
 use super::naming::SubjectName;
@@ -36,6 +38,8 @@ struct Inner<F: Format> {
     writers: Mutex<Writers<F>>,
     /// Whether the log says that the registry is waited for.
     is_waiting: AtomicBool,
+    /// When the registry could not be asked last, and why.
+    failure: Mutex<Option<(Instant, SerdeError)>>,
 }
 
 type Reader<F> = Result<Arc<<F as Format>::Compiled>, SerdeError>;
@@ -49,9 +53,11 @@ struct Settings {
     auto_register: bool,
     use_latest_version: bool,
     use_id: Option<u32>,
+    registered: Option<Arc<RegisteredSchema>>,
     in_header: bool,
     ignores_rules: bool,
     while_down: WhileDown,
+    pause: Duration,
 }
 
 /// A schema to write with, and its framing.
@@ -78,8 +84,8 @@ impl<F: Format + Clone> RegistrySerde<F> {
 
     fn with(registry: &SchemaRegistry, format: F, settings: Settings) -> Self {
         let (readers, writers) = (RwLock::default(), Mutex::new([HashMap::new(), HashMap::new()]));
-        let (registry, is_waiting) = (registry.clone(), AtomicBool::new(false));
-        Self(Arc::new(Inner { registry, format, settings, readers, writers, is_waiting }))
+        let (registry, is_waiting, failure) = (registry.clone(), AtomicBool::new(false), Mutex::default());
+        Self(Arc::new(Inner { registry, format, settings, readers, writers, is_waiting, failure }))
     }
 
     fn set(self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -119,10 +125,23 @@ impl<F: Format + Clone> RegistrySerde<F> {
         self.set(|settings| settings.use_id = Some(id))
     }
 
+    /// Writes with this version of a subject, as the registry gave it. Nothing is asked, but for what it refers to.
+    #[must_use]
+    pub fn use_registered(self, registered: Arc<RegisteredSchema>) -> Self {
+        self.set(|settings| settings.registered = Some(registered))
+    }
+
     /// Names the schema by its GUID in a header of the record. Default: by its id in the payload. (Java: `HeaderSchemaIdSerializer`.)
     #[must_use]
     pub fn in_header(self, is_in_header: bool) -> Self {
         self.set(|settings| settings.in_header = is_in_header)
+    }
+
+    /// After the registry could not be asked for a schema to read with, it is not asked for another one for this time: records of schemas
+    /// that are not known are told at once. Default: zero, so that each batch asks again.
+    #[must_use]
+    pub fn pause_after_failure(self, pause: Duration) -> Self {
+        self.set(|settings| settings.pause = pause)
     }
 
     /// Writes with schemas that have rules other than encryption, without carrying them out: conditions are not checked, and nothing
@@ -162,10 +181,21 @@ impl<F: Format> RegistrySerde<F> {
         if let Some(Ok(_)) = self.known(id) {
             return Ok(());
         }
-        let loaded = loop {
-            let loaded = self.loaded(id).await;
-            if !self.waits_after(&loaded).await {
-                break loaded.map(Arc::new);
+        let loaded = match self.pausing() {
+            Some(error) => Err(error),
+            None => {
+                let loaded = loop {
+                    let loaded = self.loaded(id).await;
+                    if !self.waits_after(&loaded).await {
+                        break loaded.map(Arc::new);
+                    }
+                };
+                if let Err(error) = &loaded
+                    && error.is_retriable()
+                {
+                    *self.failure() = Some((Instant::now(), error.clone()));
+                }
+                loaded
             }
         };
         let outcome = loaded.as_ref().map(drop).map_err(Clone::clone);
@@ -175,6 +205,17 @@ impl<F: Format> RegistrySerde<F> {
         }
         readers.insert(id, loaded);
         outcome
+    }
+
+    /// Why the registry is not asked now.
+    fn pausing(&self) -> Option<SerdeError> {
+        let failure = self.failure();
+        let (at, error) = failure.as_ref()?;
+        (at.elapsed() < self.0.settings.pause).then(|| error.clone())
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<(Instant, SerdeError)>> {
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn loaded(&self, id: SchemaId) -> Result<F::Compiled, SerdeError> {
@@ -193,6 +234,23 @@ impl<F: Format> RegistrySerde<F> {
 
     fn known(&self, id: SchemaId) -> Option<Reader<F>> {
         self.0.readers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A schema that was [loaded](Self::load), ready to read and write with.
+    ///
+    /// # Errors
+    /// When it was not loaded, or cannot be used.
+    pub fn loaded_schema(&self, id: SchemaId) -> Result<Arc<F::Compiled>, SerdeError> {
+        self.known(id).unwrap_or_else(|| {
+            Err(SerdeError::schema(format!("{id} is not known yet: prepare for the batch, or load it")))
+        })
+    }
+
+    /// Refuses to write with a schema whose rules matter and are not carried out.
+    #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+    pub(crate) fn check_rules_of(&self, id: SchemaId) -> Result<(), SerdeError> {
+        let known = self.0.registry.known(id);
+        known.map_or(Ok(()), |schema| check_rules(&schema, !self.0.settings.ignores_rules))
     }
 
     /// Loads the schema that a record names, if it can be read at all.
@@ -308,6 +366,9 @@ impl<F: Format> RegistrySerde<F> {
     /// The schema to write to a topic with, as the registry has it.
     async fn registered(&self, topic: &str, part: Part) -> Result<Arc<RegisteredSchema>, SerdeError> {
         let (registry, settings) = (&self.0.registry, &self.0.settings);
+        if let Some(registered) = &settings.registered {
+            return Ok(Arc::clone(registered));
+        }
         if let Some(id) = settings.use_id {
             let schema = registry.schema(SchemaId::Id(id)).await?;
             let (guid, subject, version) = (None, String::new(), 0);
@@ -357,7 +418,7 @@ impl<F: Format> RegistrySerde<F> {
                 "the body is compressed by Glue's serializer, which is not read here",
             ));
         }
-        if F::HAS_INDEXES {
+        if self.0.format.has_indexes(compiled) {
             let (indexes, body) = framed.message()?;
             return self.0.format.decode(compiled, Some(indexes), body);
         }
@@ -444,11 +505,7 @@ where
         match &memory.0 {
             Some((known, compiled)) if *known == id => self.body(compiled, &framed),
             _ => {
-                let compiled = self.known(id).unwrap_or_else(|| {
-                    Err(SerdeError::schema(format!(
-                        "{id} is not known yet: prepare for the batch, or load it"
-                    )))
-                })?;
+                let compiled = self.loaded_schema(id)?;
                 let (_, compiled) = memory.0.insert((id, compiled));
                 self.body(compiled, &framed)
             }

@@ -7,6 +7,8 @@ mod fake;
 #[cfg(feature = "avro")]
 mod avro;
 #[cfg(all(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+mod dynamic;
+#[cfg(all(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 mod golden;
 #[cfg(feature = "json-schema")]
 mod json_schema;

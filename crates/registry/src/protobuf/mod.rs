@@ -1,5 +1,6 @@
 //! Protobuf, with schemas of a registry.
 
+mod json;
 mod options;
 
 use std::borrow::Cow;
@@ -93,7 +94,7 @@ impl Default for Protobuf {
 }
 
 impl ProtobufSchema {
-    fn compile(schema: &Schema, others: &[(Reference, Schema)]) -> Result<Self, SerdeError> {
+    pub(crate) fn compile(schema: &Schema, others: &[(Reference, Schema)]) -> Result<Self, SerdeError> {
         let mut files = HashMap::new();
         for (reference, other) in others {
             files.insert(reference.name.clone(), file_of(&reference.name, other)?);
@@ -141,7 +142,7 @@ impl ProtobufSchema {
 
     /// Calls `read` with the message of these indexes.
     #[inline]
-    fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         indexes: Option<MessageIndexes<'_>>,
         read: impl FnOnce(&MessageDescriptor) -> Result<T, SerdeError>,
@@ -157,7 +158,7 @@ impl ProtobufSchema {
         }
     }
 
-    fn named(&self, name: Option<&str>) -> Result<MessageDescriptor, SerdeError> {
+    pub(crate) fn named(&self, name: Option<&str>) -> Result<MessageDescriptor, SerdeError> {
         let Some(name) = name else {
             return self
                 .first
@@ -166,6 +167,16 @@ impl ProtobufSchema {
         };
         let found = self.pool().get_message_by_name(name).filter(|found| found.parent_file() == self.file);
         found.ok_or_else(|| SerdeError::schema(format!("the Protobuf schema has no message {name:?}")))
+    }
+}
+
+impl ProtobufSchema {
+    /// The way to a message of the file.
+    pub(crate) fn indexes_of(&self, message: Option<&str>) -> Result<Vec<u32>, SerdeError> {
+        let message = self.named(message)?;
+        // The path has the number of the list before each index.
+        let indexes = message.path().iter().skip(1).step_by(2);
+        Ok(indexes.map(|index| u32::try_from(*index).unwrap_or_default()).collect())
     }
 }
 
@@ -183,10 +194,7 @@ impl Format for Protobuf {
     }
 
     fn indexes(&self, compiled: &ProtobufSchema) -> Result<Option<Vec<u32>>, SerdeError> {
-        let message = compiled.named(self.message.as_deref())?;
-        // The path has the number of the list before each index.
-        let indexes = message.path().iter().skip(1).step_by(2);
-        Ok(Some(indexes.map(|index| u32::try_from(*index).unwrap_or_default()).collect()))
+        compiled.indexes_of(self.message.as_deref()).map(Some)
     }
 }
 
