@@ -43,10 +43,11 @@ impl Filter {
         })
     }
 
-    /// Whether the record is wanted. `headers` is called for as many headers as are asked for.
+    /// Whether the record is wanted. `decoded_key` is the JSON of a key that has a schema, which is meant as well. `headers` is called for as many headers as are asked for.
     pub(crate) fn wants<'a, H>(
         &self,
         key: Option<&[u8]>,
+        decoded_key: Option<&str>,
         value: Option<&[u8]>,
         headers: impl Fn() -> H,
     ) -> bool
@@ -58,12 +59,17 @@ impl Filter {
                 its == name.as_slice() && (wanted.is_none() || value == wanted.as_deref())
             })
         };
-        self.key.as_deref().is_none_or(|wanted| key == Some(wanted))
+        let is_key = |wanted: &[u8]| {
+            let text = |json: &str| serde_json::from_str::<String>(json).ok();
+            let is_text = |json: &str| text(json).is_some_and(|text| text.as_bytes() == wanted);
+            key == Some(wanted) || decoded_key.is_some_and(|json| json.as_bytes() == wanted || is_text(json))
+        };
+        let shown_key = decoded_key.map(str::as_bytes).or(key);
+        self.key.as_deref().is_none_or(is_key)
             && self.headers.iter().all(has_header)
-            && self
-                .grep
-                .as_ref()
-                .is_none_or(|pattern| [key, value].into_iter().flatten().any(|bytes| pattern.is_match(bytes)))
+            && self.grep.as_ref().is_none_or(|pattern| {
+                [shown_key, value].into_iter().flatten().any(|bytes| pattern.is_match(bytes))
+            })
     }
 }
 
@@ -78,7 +84,11 @@ mod tests {
         let headers: Vec<_> = headers.iter().map(ToString::to_string).collect();
         let filter = Filter::new(grep, key, &headers).unwrap();
         let value = b"{\"city\":\"Praha\",\xff}".as_slice();
-        assert_eq!(filter.wants(Some(b"k1"), Some(value), || HEADERS.into_iter()), expect, "{filter:?}");
+        assert_eq!(
+            filter.wants(Some(b"k1"), None, Some(value), || HEADERS.into_iter()),
+            expect,
+            "{filter:?}"
+        );
     }
 
     #[test]
@@ -101,9 +111,19 @@ mod tests {
     }
 
     #[test]
+    fn a_decoded_key_is_meant_by_its_json_and_by_its_text() {
+        let wants = |filter: Option<&str>, grep: Option<&str>| {
+            let filter = Filter::new(grep, filter, &[]).unwrap();
+            filter.wants(Some(b"\0\0\0\0\x07\x04k1"), Some("\"k1\""), None, || HEADERS[..0].iter().copied())
+        };
+        assert!(wants(Some("k1"), None) && wants(Some("\"k1\""), Some("^\"k1")));
+        assert!(!wants(Some("k2"), None) && !wants(None, Some("\\x00")));
+    }
+
+    #[test]
     fn a_record_without_key_and_value_matches_no_pattern_and_no_key() {
         let none = || HEADERS[..0].iter().copied();
-        let wants = |filter: Filter| filter.wants(None, None, none);
+        let wants = |filter: Filter| filter.wants(None, None, None, none);
         assert!(wants(Filter::default()));
         assert!(!wants(Filter::new(Some(""), None, &[]).unwrap()));
         assert!(!wants(Filter::new(None, Some(""), &[]).unwrap()));

@@ -84,13 +84,13 @@ impl Format {
                 Piece::Offset => push_number(out, record.offset),
                 Piece::Timestamp => push_number(out, record.timestamp),
                 Piece::Headers => self.push_headers(out, record),
-                Piece::Key => out.extend_from_slice(record.key.unwrap_or(&self.null)),
-                Piece::KeyLength => push_number(out, length(record.key)),
-                Piece::Value => out.extend_from_slice(record.value.unwrap_or(&self.null)),
-                Piece::ValueLength => push_number(out, length(record.value)),
+                Piece::Key => out.extend_from_slice(record.key_shown().unwrap_or(&self.null)),
+                Piece::KeyLength => push_number(out, length(record.key_shown())),
+                Piece::Value => out.extend_from_slice(record.value_shown().unwrap_or(&self.null)),
+                Piece::ValueLength => push_number(out, length(record.value_shown())),
                 // A record's length fits 32 bits, and null is -1 in either width.
                 Piece::ValueLengthBinary => {
-                    out.extend_from_slice(&(length(record.value) as i32).to_be_bytes());
+                    out.extend_from_slice(&(length(record.value_shown()) as i32).to_be_bytes());
                 }
             }
         }
@@ -164,6 +164,8 @@ mod tests {
         key: Some(b"k1"),
         value: Some(b"hello"),
         headers: &[(b"a", Some(b"b")), (b"empty", Some(b"")), (b"null", None), (b"a", Some(b"c"))],
+        key_seen: None,
+        value_seen: None,
     };
 
     fn render(format: &str, null: &str, record: &View<'_>) -> Vec<u8> {

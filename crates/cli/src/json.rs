@@ -9,6 +9,7 @@
 //! - In a line to be produced, a value that is an object, array, number or boolean is sent as its JSON text, as written.
 //!   `value` must be there, because a forgotten field must not become a tombstone; unknown fields are refused for the same
 //!   reason. `topic` and `offset` are ignored, so that a consumed line can be produced as it is.
+//! - `value_schema` says by which schema a value is, which is then decoded; see [`crate::schemas`].
 //! - Headers are a list, because Kafka's headers have an order and may repeat names.
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::offsets::parse_time;
+use crate::schemas::{Note, Seen};
 use crate::view::View;
 
 /// The fields, for both `--help` texts.
@@ -43,9 +45,9 @@ pub(crate) fn write_line(record: &View<'_>, out: &mut Vec<u8>) {
         ",\"partition\":{},\"offset\":{},\"timestamp\":{},",
         record.partition, record.offset, record.timestamp
     );
-    push_bytes(out, "key", record.key);
+    push_half(out, "key", record.key, record.key_seen);
     out.push(b',');
-    push_bytes(out, "value", record.value);
+    push_half(out, "value", record.value, record.value_seen);
     if !record.headers.is_empty() {
         out.extend_from_slice(b",\"headers\":[");
         for (i, (key, value)) in record.headers.iter().enumerate() {
@@ -58,6 +60,29 @@ pub(crate) fn write_line(record: &View<'_>, out: &mut Vec<u8>) {
         out.push(b']');
     }
     out.extend_from_slice(b"}\n");
+}
+
+fn push_half(out: &mut Vec<u8>, field: &str, bytes: Option<&[u8]>, seen: Option<&Seen>) {
+    match (seen, bytes) {
+        (None, _) => push_bytes(out, field, bytes),
+        (Some(Seen::Decoded { json, note, is_exact }), _) => {
+            let _ = write!(out, "\"{field}\":{json}");
+            if let Some(note) = note {
+                let _ = write!(out, ",\"{field}_schema\":{note}");
+            }
+            if let (false, Some(raw)) = (is_exact, bytes) {
+                let _ = write!(out, ",\"{field}_raw\":\"{}\"", BASE64.encode(raw));
+            }
+        }
+        (Some(Seen::Failed(why)), bytes) => {
+            let _ = write!(
+                out,
+                "\"{field}_base64\":\"{}\",\"{field}_note\":",
+                BASE64.encode(bytes.unwrap_or_default())
+            );
+            push_string(out, why);
+        }
+    }
 }
 
 fn push_bytes(out: &mut Vec<u8>, field: &str, bytes: Option<&[u8]>) {
@@ -93,6 +118,20 @@ pub(crate) struct Line<'a> {
     pub(crate) partition: Option<i32>,
     /// Milliseconds since the epoch.
     pub(crate) timestamp: Option<i64>,
+    /// The key as it is in the input.
+    pub(crate) key_half: Half<'a>,
+    /// The value as it is in the input.
+    pub(crate) value_half: Half<'a>,
+}
+
+/// What the input says of a key or a value, for those that have a schema.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Half<'a> {
+    /// The JSON; none if bytes are given, or nothing.
+    pub(crate) json: Option<&'a str>,
+    pub(crate) schema: Option<Note>,
+    /// The bytes of the record that was decoded.
+    pub(crate) raw: Option<Vec<u8>>,
 }
 
 impl<'a> Line<'a> {
@@ -106,9 +145,13 @@ impl<'a> Line<'a> {
         if fields.key.is_some() && fields.key_base64.is_some() {
             return Err("key and key_base64 are both given".into());
         }
+        let key_half = half("key", fields.key, fields.key_schema, fields.key_raw)?;
+        let value_half = half("value", fields.value, fields.value_schema, fields.value_raw)?;
         let value = one_of("value", fields.value, fields.value_base64)?
             .ok_or("value is missing (write \"value\":null for a tombstone)")?;
         Ok(Self {
+            key_half,
+            value_half,
             key: one_of("key", fields.key, fields.key_base64)?.flatten(),
             value,
             headers: fields.headers.map_or(Ok(Vec::new()), headers)?,
@@ -118,6 +161,17 @@ impl<'a> Line<'a> {
     }
 }
 
+fn half<'a>(
+    name: &str,
+    json: Option<&'a RawValue>,
+    schema: Option<Note>,
+    raw: Option<Cow<'a, str>>,
+) -> Result<Half<'a>, String> {
+    let raw = raw.map(|raw| BASE64.decode(raw.as_bytes()));
+    let raw = raw.transpose().map_err(|error| format!("{name}_raw is not base64: {error}"))?;
+    Ok(Half { json: json.map(RawValue::get), schema, raw })
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
@@ -125,10 +179,22 @@ struct Fields<'a> {
     key: Option<&'a RawValue>,
     #[serde(default, borrow)]
     key_base64: Option<Cow<'a, str>>,
+    #[serde(default)]
+    key_schema: Option<Note>,
+    #[serde(default, borrow)]
+    key_raw: Option<Cow<'a, str>>,
+    #[serde(default, rename = "key_note")]
+    _key_note: serde::de::IgnoredAny,
     #[serde(default, borrow, deserialize_with = "present")]
     value: Option<&'a RawValue>,
     #[serde(default, borrow)]
     value_base64: Option<Cow<'a, str>>,
+    #[serde(default)]
+    value_schema: Option<Note>,
+    #[serde(default, borrow)]
+    value_raw: Option<Cow<'a, str>>,
+    #[serde(default, rename = "value_note")]
+    _value_note: serde::de::IgnoredAny,
     #[serde(default, borrow)]
     headers: Option<Headers<'a>>,
     #[serde(default)]
@@ -266,7 +332,17 @@ mod tests {
     use super::*;
 
     fn view(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> View<'static> {
-        View { topic: "t", partition: 1, offset: 2, timestamp: 3, key, value, headers: &[] }
+        View {
+            topic: "t",
+            partition: 1,
+            offset: 2,
+            timestamp: 3,
+            key,
+            value,
+            headers: &[],
+            key_seen: None,
+            value_seen: None,
+        }
     }
 
     fn write(record: &View<'_>) -> String {
@@ -365,7 +441,9 @@ mod tests {
         ) {
             let borrowed: Vec<_> = headers.iter().map(|(k, v)| (k.as_slice(), v.as_deref())).collect();
             let (key, value) = (key.as_deref(), value.as_deref());
-            let record = View { topic: &topic, partition, offset, timestamp, key, value, headers: &borrowed };
+            let (key_seen, value_seen) = (None, None);
+            let record =
+                View { topic: &topic, partition, offset, timestamp, key, value, headers: &borrowed, key_seen, value_seen };
             let text = write(&record);
             prop_assert_eq!(text.matches('\n').count(), 1);
             let line = Line::parse(text.trim_end_matches('\n').as_bytes()).unwrap();

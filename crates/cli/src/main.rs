@@ -29,6 +29,7 @@ mod protection;
 mod recipe;
 mod registry_options;
 mod reset;
+mod schemas;
 mod stored;
 mod table;
 mod tune;

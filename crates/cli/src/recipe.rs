@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::input::split_key;
-use crate::json::{Header, Line, Payload};
+use crate::json::{Half, Header, Line, Payload};
 
 /// The options, which are the same for every record of a run.
 #[derive(Debug, Default)]
@@ -19,6 +19,10 @@ pub(crate) struct Recipe {
     /// Keys and values equal to it are sent as null.
     pub(crate) null: Option<Vec<u8>>,
     pub(crate) partition: Option<i32>,
+    /// Keys are encoded by a schema.
+    pub(crate) keys_are_json: bool,
+    /// Values are encoded by a schema.
+    pub(crate) values_are_json: bool,
 }
 
 impl Recipe {
@@ -34,10 +38,11 @@ impl Recipe {
             }
             line
         } else {
-            self.text(piece)
+            self.text(piece)?
         };
         if line.key.is_none() {
             line.key = self.key.as_deref().map(Cow::Borrowed);
+            line.key_half.json = self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
         }
         line.partition = self.partition.or(line.partition);
         let ours = |(name, value): &'a (Vec<u8>, Option<Vec<u8>>)| -> Header<'a> {
@@ -47,7 +52,7 @@ impl Recipe {
         Ok(Some(line))
     }
 
-    fn text<'a>(&self, piece: &'a [u8]) -> Line<'a> {
+    fn text<'a>(&self, piece: &'a [u8]) -> Result<Line<'a>, String> {
         let (key, value) = match &self.key_delimiter {
             Some(delimiter) => split_key(piece, delimiter),
             None => (None, piece),
@@ -55,13 +60,18 @@ impl Recipe {
         let or_null = |bytes: &'a [u8]| -> Payload<'a> {
             if self.null.as_deref() == Some(bytes) { None } else { Some(Cow::Borrowed(bytes)) }
         };
-        Line {
-            key: key.and_then(or_null),
-            value: or_null(value),
-            headers: Vec::new(),
-            partition: None,
-            timestamp: None,
-        }
+        let (key, value) = (key.and_then(or_null), or_null(value));
+        let half = |part: &str, is_json: bool, payload: &Payload<'a>| -> Result<Half<'a>, String> {
+            let json = match payload {
+                Some(Cow::Borrowed(bytes)) if is_json => std::str::from_utf8(bytes).map(Some),
+                _ => Ok(None),
+            };
+            let json = json.map_err(|_| format!("the {part} is not UTF-8, and JSON is expected"))?;
+            Ok(Half { json, ..Half::default() })
+        };
+        let (key_half, value_half) =
+            (half("key", self.keys_are_json, &key)?, half("value", self.values_are_json, &value)?);
+        Ok(Line { key, value, headers: Vec::new(), partition: None, timestamp: None, key_half, value_half })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use group::Commit;
 use jiff::Timestamp;
-use milena::{Admin, Batch, Consumer, ConsumerBuilder, Isolation, OffsetAt, Position};
+use milena::{Admin, Batch, Consumer, ConsumerBuilder, Isolation, OffsetAt, Position, Properties};
 
 use crate::cluster::{Cluster, Connected};
 use crate::commands::topics::{check_partitions, describe_topic};
@@ -21,6 +21,7 @@ use crate::interrupt::{GRACE, Interrupt};
 use crate::offsets::{Offsets, Point, parse_partitions, split_stop};
 use crate::output::{Output, Reader};
 use crate::progress::{Progress, TICK};
+use crate::schemas::{self, Decoder, ReadOptions};
 use crate::units::Count;
 use crate::view::View;
 use crate::{format, json, offsets};
@@ -35,12 +36,14 @@ Examples:
   milena consume orders -e --grep Praha --key 42        of the records with key 42 those with this text
   milena consume orders -f '%p:%o %T %k=%s\\n'           a format of your own
   milena consume orders -e --json | jq .value           JSON lines
+  milena consume orders -e --json --registry http://127.0.0.1:8081     decoded by the schemas that records name
+  milena consume orders -e --value-schema order.avsc    decoded by a schema in a file
   milena consume -g billing orders payments             as a member of a group, which remembers what was written";
 
 /// Read records to stdout. Partitions are read in parallel: records keep their order within a partition only.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = [EXAMPLES, offsets::HELP, format::HELP, json::HELP].join("\n\n"),
+    after_long_help = [EXAMPLES, offsets::HELP, format::HELP, json::HELP, schemas::HELP].join("\n\n"),
     after_help = [EXAMPLES, "--help explains offsets, format strings and JSON lines."].join("\n\n")
 )]
 pub(crate) struct Args {
@@ -121,6 +124,9 @@ pub(crate) struct Args {
     /// The name of a static member, which keeps its partitions while it restarts
     #[arg(long, value_name = "ID", requires = "group", help_heading = "Group")]
     pub(crate) group_instance_id: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) schemas: ReadOptions,
 
     #[command(flatten)]
     pub(crate) cluster: Cluster,
@@ -204,11 +210,25 @@ impl Args {
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let plan = args.plan().map_err(Failure::usage)?;
-    if let Some(group) = &args.group {
-        return group::consume(args, &plan, group, interrupt).await;
-    }
+    let resolved = args.cluster.resolve(Properties::new())?;
+    let mut decoder = args.schemas.decoder(&resolved, args.json)?;
+    let ended = match &args.group {
+        Some(group) => group::consume(args, &plan, group, decoder.as_mut(), interrupt).await,
+        None => alone(args, &plan, decoder.as_mut(), interrupt).await,
+    };
+    decoder.iter().for_each(Decoder::tell);
+    ended
+}
+
+/// Reads without a group.
+async fn alone(
+    args: &Args,
+    plan: &Plan,
+    decoder: Option<&mut Decoder>,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let mut output = Output::new();
-    let ended = interrupt.or(consume(args, &plan, &mut output)).await;
+    let ended = interrupt.or(consume(args, plan, decoder, &mut output)).await;
     // Write the records that were read, however the command ended, unless the pipe's reader does not read.
     if ended.as_ref().is_err_and(|failure| failure.exit() == Exit::Interrupted) {
         tokio::select! {
@@ -222,11 +242,16 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     ended
 }
 
-async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Failure> {
+async fn consume(
+    args: &Args,
+    plan: &Plan,
+    decoder: Option<&mut Decoder>,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let cluster = args.cluster.connect().await?;
     let topic = args.topic();
     let spans = Spans::look_up(&cluster, args, plan).await?;
-    let printing = Printing { output, form: &plan.form, filter: &plan.filter, left: plan.count_max };
+    let printing = Printing { output, form: &plan.form, filter: &plan.filter, decoder, left: plan.count_max };
     let mut reading = Reading { printing, spans };
     if reading.is_over() {
         return Ok(());
@@ -391,7 +416,7 @@ impl Reading<'_> {
         let Some(Span { stop, .. }) = self.spans.unfinished.get(&batch.partition()).copied() else {
             return Ok(Reader::Listening);
         };
-        self.printing.append(batch, stop)?;
+        self.printing.append(batch, stop).await?;
         if stop.is_some_and(|stop| batch.next_offset() >= stop) {
             self.spans.unfinished.remove(&batch.partition());
             consumer.unassign([(batch.topic(), batch.partition())])?;

@@ -19,6 +19,7 @@ use crate::interrupt::{GRACE, Interrupt};
 use crate::offsets::{Offsets, Point};
 use crate::output::{Output, Reader, tell};
 use crate::progress::{Progress, TICK};
+use crate::schemas::Decoder;
 use crate::units::Count;
 
 /// When offsets are committed.
@@ -43,6 +44,7 @@ pub(super) async fn consume(
     args: &Args,
     plan: &Plan,
     group: &str,
+    decoder: Option<&mut Decoder>,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let joining = async {
@@ -52,8 +54,13 @@ pub(super) async fn consume(
     };
     let (cluster, mut consumer) = interrupt.or(joining).await?;
     let mut output = Output::new();
-    let printing =
-        Printing { output: &mut output, form: &plan.form, filter: &plan.filter, left: plan.count_max };
+    let printing = Printing {
+        output: &mut output,
+        form: &plan.form,
+        filter: &plan.filter,
+        decoder,
+        left: plan.count_max,
+    };
     let mut reading = Reading { printing, held: Vec::new(), commit: args.commit };
     let ended = interrupt.or(reading.run(args, plan, &cluster, &mut consumer)).await;
     // However it ended, what was read is written and committed, unless the pipe's reader does not read.
@@ -148,11 +155,11 @@ impl Reading<'_> {
             };
             let Some(batch) = batch else { return Ok(()) };
             arrived_at = Instant::now();
-            self.take(batch)?;
+            self.take(batch).await?;
             // Take all batches that are ready before writing: few records are written at once, many in large writes.
             while self.printing.left > 0 && !self.printing.output.is_full() {
                 let Some(batch) = consumer.try_next()? else { break };
-                self.take(batch)?;
+                self.take(batch).await?;
             }
             if self.flush(consumer).await? == Reader::Gone {
                 return Ok(());
@@ -161,8 +168,8 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn take(&mut self, batch: Batch) -> Result<(), Failure> {
-        let left_at = self.printing.append(&batch, None)?;
+    async fn take(&mut self, batch: Batch) -> Result<(), Failure> {
+        let left_at = self.printing.append(&batch, None).await?;
         self.held.push((batch, left_at));
         Ok(())
     }

@@ -206,6 +206,8 @@ fn json_line(record: &OwnedRecord, letter: Option<&Letter<'_>>) -> Result<String
         key: record.key.as_deref(),
         value: record.value.as_deref(),
         headers: &headers,
+        key_seen: None,
+        value_seen: None,
     };
     let mut line = Vec::new();
     json::write_line(&view, &mut line);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use milena::{Acks, Compression, Producer, ProducerSettings, TransactionalProducer};
+use milena::{Acks, Compression, Producer, ProducerSettings, Properties, TransactionalProducer};
 
 use self::pace::{Pace, rate};
 use self::report::{Form, report};
@@ -30,6 +30,7 @@ use crate::json;
 use crate::output::tell;
 use crate::progress::{Progress, TICK};
 use crate::recipe::{Recipe, parse_header};
+use crate::schemas::{self, Encoder, WriteOptions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +39,7 @@ Examples:
   milena produce orders -H source=import orders.txt   every record gets a header
   milena produce images -D '' *.png                   each file is a record
   milena consume a --json -e | milena produce b --json
+  milena produce orders --registry http://127.0.0.1:8081 --value-schema orders-value orders.jsonl
   echo ping | milena produce load --repeat forever --rate 1000 --report text
   milena produce orders --transactional-id import-7 --commit-every 1000 orders.txt";
 
@@ -51,7 +53,7 @@ Transactions:
 
 /// Send each line of the input as a record. The exit code says whether all records were acknowledged.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = [EXAMPLES, TRANSACTIONS, json::HELP].join("\n\n"), after_help = EXAMPLES)]
+#[command(after_long_help = [EXAMPLES, TRANSACTIONS, json::HELP, schemas::HELP].join("\n\n"), after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The topic
     topic: String,
@@ -143,6 +145,9 @@ pub(crate) struct Args {
     quiet: bool,
 
     #[command(flatten)]
+    schemas: WriteOptions,
+
+    #[command(flatten)]
     cluster: Cluster,
 }
 
@@ -220,6 +225,8 @@ impl Args {
             headers: self.headers.iter().map(|header| parse_header(header)).collect(),
             null: if self.empty_is_null { Some(Vec::new()) } else { bytes(&self.null)? },
             partition: self.partition,
+            keys_are_json: self.schemas.is_json().0,
+            values_are_json: self.schemas.is_json().1,
         })
     }
 
@@ -229,10 +236,13 @@ impl Args {
     }
 
     /// The length in bytes of the longest piece of input for a record of `record_bytes_max`. In JSON one byte of a value
-    /// takes up to six, as in `\u0000`.
+    /// takes up to six, as in `\u0000`. Of a value with a schema it has the names of fields too, and perhaps the raw form.
     fn text_bytes_max(&self, record_bytes_max: usize) -> usize {
         const DELIMITERS: usize = 64 << 10;
-        let for_each = if self.json { 6 } else { 1 };
+        let for_each = match self.schemas.is_json() {
+            (false, false) if !self.json => 1,
+            _ => 16,
+        };
         record_bytes_max.saturating_mul(for_each).saturating_add(DELIMITERS)
     }
 
@@ -274,14 +284,14 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     let mut source = args.source().map_err(Failure::usage)?;
     source.check()?;
     let tally = Tally::new(args.acks == Some(AcksFrom::Nobody), args.transactional_id.is_some());
-    let (means, record_bytes_max) = match interrupt.or(prepare(args)).await {
+    let (means, encoder, record_bytes_max) = match interrupt.or(prepare(args)).await {
         Ok(prepared) => prepared,
         Err(failure) => return tally.verdict(Some(failure), &source),
     };
     source.text_bytes_max = args.text_bytes_max(record_bytes_max);
     let shared = Arc::new(Shared::new(tally));
     let pace = args.rate.map(Pace::new);
-    let mut sender = Sender::new(args.topic.clone(), recipe, source, pace, Arc::clone(&shared));
+    let mut sender = Sender::new(args.topic.clone(), recipe, encoder, source, pace, Arc::clone(&shared));
     let began = Instant::now();
     let timeout = args.cluster.timeout_asked();
     let sending = async {
@@ -325,7 +335,7 @@ async fn show_progress(shared: &Shared, is_wanted: bool) {
 }
 
 /// Connects, as far as is needed to send the first record. Answers with the largest record in bytes, too.
-async fn prepare(args: &Args) -> Result<(Means, usize), Failure> {
+async fn prepare(args: &Args) -> Result<(Means, Encoder, usize), Failure> {
     let mut cluster = args.cluster.clone();
     if let Some(partitioner) = &args.partitioner {
         cluster = cluster.with("partitioner", partitioner);
@@ -333,10 +343,12 @@ async fn prepare(args: &Args) -> Result<(Means, usize), Failure> {
     if let Some(idempotence) = args.idempotence {
         cluster = cluster.with("enable.idempotence", &idempotence.to_string());
     }
+    let resolved = cluster.resolve(Properties::new())?;
     let cluster = cluster.connect().await?;
     // Check the topic first, so that a mistake in its name is an error before the first line is typed.
     let topic = describe_topic(&cluster, &args.topic).await?;
     check_partitions(&topic, args.partition)?;
+    let encoder = args.schemas.encoder(&resolved, &args.topic).await?;
     let (mut checked, mut record_bytes_max) = (Ok(()), 0);
     let change = |settings: &mut ProducerSettings| {
         args.apply(settings);
@@ -355,7 +367,7 @@ async fn prepare(args: &Args) -> Result<(Means, usize), Failure> {
             Means::Transactional(Box::new(producer.build().await?))
         }
     };
-    Ok((means, record_bytes_max))
+    Ok((means, encoder, record_bytes_max))
 }
 
 /// How sending ended.

@@ -20,6 +20,7 @@ use super::tally::{Settled, Tally};
 use crate::exit::{Exit, Failure};
 use crate::progress::TICK;
 use crate::recipe::Recipe;
+use crate::schemas::Encoder;
 
 /// What the sender and the tasks that settle share.
 #[derive(Debug)]
@@ -137,6 +138,7 @@ impl Take for milena::Transaction<'_> {
 pub(super) struct Sender {
     topic: String,
     recipe: Recipe,
+    encoder: Encoder,
     pub(super) source: Source,
     pieces: Pieces,
     pace: Option<Pace>,
@@ -150,12 +152,13 @@ impl Sender {
     pub(super) fn new(
         topic: String,
         recipe: Recipe,
+        encoder: Encoder,
         source: Source,
         pace: Option<Pace>,
         shared: Arc<Shared>,
     ) -> Self {
         let pieces = Pieces::new(source.clone().read());
-        Self { topic, recipe, source, pieces, pace, due: None, shared, settlers: BTreeMap::new() }
+        Self { topic, recipe, encoder, source, pieces, pace, due: None, shared, settlers: BTreeMap::new() }
     }
 
     /// Waits until there is a piece and it is due; false at the end of the input. Cancel safe.
@@ -182,7 +185,8 @@ impl Sender {
         let Some((place, piece)) = self.pieces.take() else { return Ok(None) };
         let name = || self.source.name(place.number, place.file, true);
         let line = self.recipe.apply(piece).map_err(|error| Failure::usage(error).at(&name()))?;
-        let Some(line) = line else { return Ok(None) };
+        let Some(mut line) = line else { return Ok(None) };
+        self.encoder.encode(&mut line).await.map_err(|failure| failure.at(&name()))?;
         // An empty vector does not allocate, so records without headers cost nothing here.
         let headers: Vec<_> =
             line.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();

@@ -107,6 +107,9 @@ fn mapped(output: &Val, input: &Map, key: Option<&[u8]>, value: Option<&[u8]>) -
     let line = output.to_string();
     let line =
         Line::parse(line.as_bytes()).map_err(|error| format!("--map: what the program returned: {error}"))?;
+    if line.key_half.schema.is_some() || line.value_half.schema.is_some() {
+        return Err("--map: key_schema and value_schema are for `milena produce --json`".into());
+    }
     let owned = |bytes: Option<std::borrow::Cow<'_, [u8]>>| bytes.map(std::borrow::Cow::into_owned);
     Ok(Mapped {
         key: if keeps_key { key.map(<[u8]>::to_vec) } else { owned(line.key) },
