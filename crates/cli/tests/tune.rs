@@ -10,6 +10,12 @@ use flate2::write::GzEncoder;
 use harness::{Cluster, assert_fails, milena, milena_in};
 use serde_json::Value;
 
+fn file_of(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
 /// Records of a shop, which compress well.
 fn orders(count: usize) -> String {
     (0..count)
@@ -63,8 +69,7 @@ const QUICK: &[&str] = &["--time", "20", "-c", "lz4", "-c", "gzip:6", "-c", "zst
 #[test]
 fn a_files_lines_are_compared_and_sizes_are_those_of_the_codec() {
     let lines = orders(2000);
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(lines.as_bytes()).expect("written");
+    let file = file_of(&lines);
     let path = file.path().to_str().expect("text");
     let run = milena(&[&["tune", "codec", "--file", path][..], QUICK].concat());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -177,8 +182,7 @@ fn the_sample_and_the_time_have_limits() {
     assert_eq!(report["sample_end"], "--sample-bytes takes no more");
 
     // Batches that take much longer than there is time do not delay the answer.
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(orders(60_000).as_bytes()).expect("written");
+    let file = file_of(&orders(60_000));
     let path = file.path().to_str().expect("text");
     let begin = Instant::now();
     let run = milena(&[
@@ -204,6 +208,93 @@ fn the_sample_and_the_time_have_limits() {
     }
 }
 
+/// The bytes of a variable-length number with seven bits in each.
+fn varint(number: u64) -> usize {
+    (1..).find(|bytes| number >> (7 * bytes) == 0).expect("it ends")
+}
+
+#[test]
+fn json_is_compared_with_avro_and_protobuf() {
+    let lines = orders(2000);
+    let file = file_of(&lines);
+    let run = milena(&[&["tune", "codec", "-f", file.path().to_str().expect("text")][..], QUICK].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let formats = &json(&run.stdout)["formats"];
+    assert_eq!((&formats["not_compared"], &formats["value_count"]), (&Value::Null, &Value::from(2000)));
+    // What the two formats' specifications say of such values, with what names the schema.
+    let (mut avro, mut protobuf) = (0, 0);
+    for line in lines.lines() {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        let id = value["id"].as_u64().expect("a number");
+        let texts: usize =
+            ["customer", "city"].iter().map(|name| value[name].as_str().expect("text").len()).sum();
+        avro += 5 + varint(id * 2) + (2 + texts) + 8 + 1;
+        // Zero and false are left out.
+        let id = if id == 0 { 0 } else { 1 + varint(id) };
+        let paid = if value["paid"] == true { 2 } else { 0 };
+        protobuf += 6 + id + (4 + texts) + 9 + paid;
+    }
+    let sizes: Vec<_> = formats["formats"].as_array().expect("formats").iter().collect();
+    let expect = [("JSON", lines.len() - 2000), ("Avro", avro), ("Protobuf", protobuf)];
+    assert_eq!(sizes.len(), expect.len(), "{formats}");
+    for (format, (name, bytes)) in sizes.iter().zip(expect) {
+        assert_eq!(format["format"], name);
+        let value = number(&format["value_bytes"]);
+        assert!((value - bytes as f64 / 2000.0).abs() < 1e-6, "{name}: {value} and {bytes}");
+        let codecs = format["record_bytes"].as_array().expect("codecs");
+        let names: Vec<_> = codecs.iter().map(|one| &one["codec"]).collect();
+        assert_eq!(names, ["none", "lz4", "zstd"]);
+        assert!(number(&codecs[2]["bytes"]) < number(&codecs[0]["bytes"]), "{format}");
+    }
+    for name in ["Avro", "Protobuf"] {
+        assert_eq!(formats["schemas"][name]["is_inferred"], true, "{formats}");
+    }
+    let advice = formats["advice"].as_array().expect("advice");
+    let needs: Vec<_> = advice.iter().map(|one| &one["need"]).collect();
+    assert_eq!(needs, ["readability", "latency", "size"]);
+    assert_eq!(advice[0]["format"], "JSON");
+}
+
+#[test]
+fn records_that_name_a_schema_are_read_with_the_given_one() {
+    let schema = tempfile::Builder::new().suffix(".avsc").tempfile().expect("a file");
+    let text = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"}]}"#;
+    std::fs::write(schema.path(), text).expect("written");
+    // 0, the schema's id in four bytes, and 7.
+    let line = |offset| {
+        format!(
+            "{{\"topic\":\"t\",\"partition\":0,\"offset\":{offset},\"timestamp\":5,\"key\":null,\"value_base64\":\"AAAAAAEO\"}}\n"
+        )
+    };
+    let lines: String = (0..50).map(line).collect();
+    let args = ["tune", "codec", "-f", "-", "--schema", schema.path().to_str().expect("text")];
+    let run = milena_in(&[&args[..], QUICK].concat(), &lines);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let formats = &json(&run.stdout)["formats"];
+    let sizes: Vec<_> =
+        formats["formats"].as_array().expect("formats").iter().map(|one| &one["value_bytes"]).collect();
+    assert_eq!(sizes, [8.0, 6.0, 8.0], "{formats}");
+    let is_inferred = |name: &str| &formats["schemas"][name]["is_inferred"];
+    assert_eq!((is_inferred("Avro"), is_inferred("Protobuf")), (&Value::Bool(false), &Value::Bool(true)));
+
+    let run = milena_in(&[&["tune", "codec", "-f", "-"][..], QUICK].concat(), &lines);
+    let why = json(&run.stdout)["formats"]["not_compared"].as_str().expect("why").to_owned();
+    assert!(why.contains("no JSON objects"), "{why}");
+}
+
+#[test]
+fn what_has_no_schema_is_said() {
+    let args = ["tune", "codec", "-f", "-", "--time", "20", "-c", "lz4"];
+    let run = milena_in(&args, &"{\"a\":1}\n{\"a\":\"x\"}\n".repeat(50));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let text = String::from_utf8(run.stdout).expect("text");
+    let says = "Avro was not measured: field \"a\" is a number in one record and text in another.";
+    assert!(text.contains(says), "{text}");
+    let run = milena_in(&args, &"{\"a\":1}\ntext\n".repeat(50));
+    let text = String::from_utf8(run.stdout).expect("text");
+    assert!(text.contains("Formats were not compared: 50 of 100 values are JSON objects."), "{text}");
+}
+
 #[test]
 fn wrong_input_is_named() {
     let cluster = Cluster::start(&["--topic", "empty"]);
@@ -216,6 +307,10 @@ fn wrong_input_is_named() {
     assert_fails(&tune(&["-t", "empty", "--network", "fast"]), 2, "write bits per second");
     assert_fails(&milena(&["tune", "codec", "-f", "/no/such/file"]), 4, "cannot open /no/such/file");
     assert_fails(&milena_in(&["tune", "codec", "-f", "-"], "\n"), 2, "stdin has no line to measure");
+    let file = file_of("no schema");
+    let path = file.path().to_str().expect("text");
+    assert_fails(&tune(&["-t", "empty", "--schema", "/no/such/file"]), 4, "cannot read /no/such/file");
+    assert_fails(&tune(&["-t", "empty", "--schema", path]), 2, "--schema takes an Avro schema");
     let other = "{\"topic\":\"t\",\"partition\":0,\"offset\":0,\"timestamp\":0,\"value\":\"v\"}\nv\n";
     assert_fails(&milena_in(&["tune", "codec", "-f", "-"], other), 2, "stdin, line 2: ");
 }

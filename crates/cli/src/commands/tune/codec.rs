@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use milena::{Compression, ProducerSettings};
+use milena_registry::Schema;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::format_report::FormatReport;
+use super::formats::Formats;
 use super::measure::{self, Results};
 use super::report::Report;
 use super::sample::{Sample, Stored};
 use super::topic::Limits;
-use super::{file, topic};
+use super::{file, formats, topic};
 use crate::cluster::{Cluster, seconds};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -33,7 +36,7 @@ Examples:
   milena tune codec --file records.jsonl --codec lz4 --codec zstd:-5..9
   milena consume orders -e --json | milena tune codec --file - -o json";
 
-/// Compare codecs and levels on the records of a topic or a file, and choose.
+/// Compare codecs, levels and formats on the records of a topic or a file, and choose.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
@@ -66,6 +69,11 @@ pub(super) struct Args {
     /// What the network carries, in bit/s, as in 100Mbit/s
     #[arg(long, value_name = "RATE", default_value = "1Gbit/s", value_parser = network)]
     network: f64,
+
+    /// Measure formats with this Avro schema or .proto file. Records that name a schema in Confluent's way are read with it.
+    /// Default: a schema that is inferred from the sample, if its values are JSON objects
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
 
     /// Measure for SECONDS. To take the sample may last a quarter of that
     #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
@@ -107,9 +115,10 @@ fn network(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub(super) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let candidates = Candidate::parse_all(&args.codecs).map_err(Failure::usage)?;
+    let given = args.schema.as_deref().map(formats::read_schema).transpose()?;
     let sample = Arc::new(interrupt.or(take(args)).await?);
     let batch_bytes = args.batch_bytes(&sample);
-    let report = interrupt.or(measured(args, sample, &candidates, batch_bytes)).await?;
+    let report = interrupt.or(measured(args, sample, &candidates, batch_bytes, given)).await?;
     if args.json || args.output.is_some() {
         return write_out(&(to_json(&report.shown())? + "\n"));
     }
@@ -145,6 +154,7 @@ async fn measured(
     sample: Arc<Sample>,
     candidates: &[Candidate],
     batch_bytes: usize,
+    given: Option<Schema>,
 ) -> Result<Report, Failure> {
     let begin = Instant::now();
     let results = Results::new(candidates.len());
@@ -154,9 +164,16 @@ async fn measured(
         let (chunks, time) = (Arc::clone(&chunks), args.time);
         spawn_blocking(move || {
             // The last turn may take a little longer than expected.
-            let schedule = Schedule::new(&follows(&candidates), chunks.len(), time * 17 / 20);
+            let has_formats = formats::may_have(&sample, given.as_ref());
+            let limit = if has_formats { time * 6 / 10 } else { time * 17 / 20 };
+            let schedule = Schedule::new(&follows(&candidates), chunks.len(), limit);
             let done = measure::run(&sample, &chunks, &candidates, batch_bytes, schedule, &results);
-            measure::sizes(&sample, &usual_two(&candidates), time / 10, &results);
+            let two = usual_two(&candidates);
+            measure::sizes(&sample, &two, time / 10, &results);
+            results.set_formats(match has_formats {
+                true => formats::measure(&sample, given.as_ref(), batch_bytes, &two, time / 4),
+                false => Err("the values are no JSON objects, and there is no --schema".to_owned()),
+            });
             done
         })
     };
@@ -177,7 +194,19 @@ async fn measured(
         basis,
         figures,
         sizes: measured.sizes,
+        formats: format_report(measured.formats, args.network),
         took: begin.elapsed(),
+    })
+}
+
+/// Formats, and which one to take; or why they were not compared.
+fn format_report(measured: Option<Result<Formats, String>>, network_bits: f64) -> FormatReport {
+    FormatReport(match measured {
+        Some(measured) => measured.map(|formats| {
+            let advice = crate::tune::formats::advise(&formats.figures, network_bits);
+            (formats, advice)
+        }),
+        None => Err("there was no time for it, which --time gives".to_owned()),
     })
 }
 

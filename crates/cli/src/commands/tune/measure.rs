@@ -8,6 +8,7 @@ use milena_wire::batch::{RawBatch, SealedBatch};
 use milena_wire::codec::{Compressor, Decompressor};
 use milena_wire::pool::Pool;
 
+use super::formats::Formats;
 use super::sample::{Chunk, Sample, new_batch};
 use crate::tune::candidate::Candidate;
 use crate::tune::figures::Measured;
@@ -23,6 +24,8 @@ pub(super) struct Measurements {
     pub(super) turns: Vec<Vec<Measured>>,
     /// The ratios of batches of other sizes.
     pub(super) sizes: Vec<OfSize>,
+    /// Other formats of the values, or why there are none. None while they are measured.
+    pub(super) formats: Option<Result<Formats, Trouble>>,
 }
 
 /// What a codec makes of batches of another size.
@@ -39,7 +42,11 @@ pub(super) type Trouble = String;
 impl Results {
     pub(super) fn new(candidates: usize) -> Self {
         let turns = vec![Vec::new(); candidates];
-        Self(Arc::new(Mutex::new(Measurements { turns, sizes: Vec::new() })))
+        Self(Arc::new(Mutex::new(Measurements { turns, ..Measurements::default() })))
+    }
+
+    pub(super) fn set_formats(&self, formats: Result<Formats, Trouble>) {
+        self.lock().formats = Some(formats);
     }
 
     pub(super) fn so_far(&self) -> Measurements {
@@ -99,6 +106,28 @@ pub(super) fn sizes(sample: &Sample, candidates: &[Candidate], time: Duration, r
             results.lock().sizes.push(OfSize { batch_bytes, candidate: *candidate, ratio });
         }
     }
+}
+
+/// The bytes per record of a sample with this codec. None if it takes longer than `time`, or cannot be measured.
+pub(super) fn record_bytes(
+    sample: &Sample,
+    chunks: &[Chunk],
+    candidate: Candidate,
+    batch_bytes: usize,
+    time: Duration,
+) -> Option<f64> {
+    let begin = Instant::now();
+    let mut bench = Bench::new(sample, batch_bytes, 1);
+    let (mut records, mut bytes) = (0, 0);
+    for chunk in chunks {
+        if begin.elapsed() >= time {
+            return None;
+        }
+        let measured = bench.turn(chunk, 0, candidate).ok()?;
+        records += measured.record_count;
+        bytes += measured.encoded_bytes;
+    }
+    (records > 0).then(|| bytes as f64 / records as f64)
 }
 
 /// From batches of a few records to those of a busy producer. 16 KiB is Java's default.

@@ -2,6 +2,8 @@
 
 mod codec;
 mod file;
+mod format_report;
+mod formats;
 mod measure;
 mod report;
 mod sample;
@@ -21,7 +23,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compare codecs and levels on the records of a topic or a file, and choose
+    /// Compare codecs, levels and formats on the records of a topic or a file, and choose
     Codec(codec::Args),
 }
 

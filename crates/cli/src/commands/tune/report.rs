@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::format_report::{FormatReport, ShownFormats};
 use super::measure::OfSize;
 use super::sample::{Sample, Stored};
 use crate::table::{Align, Table};
@@ -26,6 +27,7 @@ pub(super) struct Report {
     pub(super) not_measured: Vec<Candidate>,
     pub(super) advice: Vec<Advice>,
     pub(super) sizes: Vec<OfSize>,
+    pub(super) formats: FormatReport,
     pub(super) took: Duration,
 }
 
@@ -60,6 +62,7 @@ impl Report {
         self.push_sizes(&mut text);
         text.push('\n');
         self.push_advice(&mut text);
+        self.formats.push_text(&mut text);
         self.push_notes(&mut text);
         text
     }
@@ -202,6 +205,7 @@ impl Report {
             not_measured: self.not_measured.iter().map(ShownCandidate::from).collect(),
             batch_sizes: self.sizes.iter().map(ShownSize::from).collect(),
             advice: self.advice.iter().map(|advice| self.shown_advice(advice)).collect(),
+            formats: self.formats.shown(),
             seconds: self.took.as_secs_f64(),
         }
     }
@@ -225,7 +229,7 @@ fn said(goal: Goal) -> &'static str {
     }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
@@ -256,11 +260,12 @@ pub(super) struct Shown<'a> {
     not_measured: Vec<ShownCandidate>,
     batch_sizes: Vec<ShownSize>,
     advice: Vec<ShownAdvice<'a>>,
+    formats: ShownFormats<'a>,
     seconds: f64,
 }
 
 #[derive(Serialize)]
-struct ShownCandidate {
+pub(super) struct ShownCandidate {
     codec: &'static str,
     level: Option<i32>,
 }
