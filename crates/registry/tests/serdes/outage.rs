@@ -60,7 +60,7 @@ async fn a_value_waits_for_the_registry_if_that_is_wanted_and_fails_otherwise() 
 async fn what_the_registry_says_is_not_waited_for() {
     let registry = Registry::start().await;
     let error = read(serde_of(&registry).while_down(WhileDown::Wait)).await.expect_err("there is none");
-    assert!(error.registry().is_some_and(|error| error.is_not_found()), "{error}");
+    assert!(error.registry().is_some_and(milena_registry::RegistryError::is_not_found), "{error}");
     let serde = serde_of(&registry).while_down(WhileDown::Wait);
     let error = serde.read::<String>(Part::Value, b"no schema", &[]).await.expect_err("it names none");
     assert_eq!(error.kind(), SerdeErrorKind::Framing);
