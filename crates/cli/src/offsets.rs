@@ -92,7 +92,9 @@ impl Offsets {
 
 /// Splits the values of `-o` into where to start and where to stop. As in kcat, `s@TIME` is a start and `e@TIME` a stop;
 /// any other value is a start.
-pub(crate) fn split_stop(texts: &[String]) -> Result<(Option<String>, Option<String>), String> {
+pub(crate) fn split_stop<'a>(
+    texts: impl IntoIterator<Item = &'a String>,
+) -> Result<(Option<String>, Option<String>), String> {
     let (mut start, mut stop) = (None, None);
     for text in texts {
         let (to, what, text) = match (text.strip_prefix("s@"), text.strip_prefix("e@")) {

@@ -65,6 +65,20 @@ fn json_lines_make_the_round_trip() {
 }
 
 #[test]
+fn output_is_named_as_in_other_commands() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    cluster.ok(&["produce", "t"], "one\ntwo\n");
+    let lines = text(cluster.ok(&["consume", "t", "-e", "--json"], ""));
+    assert_eq!(text(cluster.ok(&["consume", "t", "-e", "-o", "json"], "")), lines);
+    let second = text(cluster.ok(&["consume", "t", "-e", "-o", "json", "-o", "1"], ""));
+    assert_eq!(Some(second.trim_end()), lines.lines().nth(1));
+    let of_group = ["consume", "t", "-g", "readers", "-c", "1", "-o", "json", "-o", "beginning"];
+    assert_eq!(Some(text(cluster.ok(&of_group, "")).trim_end()), lines.lines().next());
+    let run = cluster.run(&["consume", "t", "-e", "-o", "json", "-f", "%s"], "");
+    assert_fails(&run, 2, "-o json and --format each set what is written");
+}
+
+#[test]
 fn a_wrong_json_line_is_named_and_what_was_before_it_is_counted() {
     let cluster = Cluster::start(&["--topic", "t"]);
     let run = cluster.run(

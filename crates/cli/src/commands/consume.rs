@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "LIST")]
     pub(crate) partitions: Option<String>,
 
-    /// Where to start: beginning (the default), end, N, -N (N before the end) or a time as -1h; see --help
+    /// Where to start: beginning (the default), end, N, -N (N before the end) or a time as -1h; see --help. `-o json` is --json
     #[arg(short, long, visible_alias = "from", allow_hyphen_values = true)]
     pub(crate) offset: Vec<String>,
 
@@ -155,10 +155,22 @@ enum Form {
     JsonLines,
 }
 
+/// Other commands, and other programs, have `-o json` for what is `--json` here. No offset is called so.
+const JSON: &str = "json";
+
 impl Args {
     /// The topic to read without a group: there is one.
     fn topic(&self) -> &str {
         self.topics.first().map_or("", String::as_str)
+    }
+
+    fn is_json(&self) -> bool {
+        self.json || self.offset.iter().any(|text| text == JSON)
+    }
+
+    /// What `-o` says of offsets.
+    fn offsets(&self) -> impl Iterator<Item = &String> {
+        self.offset.iter().filter(|text| *text != JSON)
     }
 
     fn plan(&self) -> Result<Plan, String> {
@@ -169,7 +181,8 @@ impl Args {
             (None, false) => Vec::new(),
         };
         let form = match &self.format {
-            _ if self.json => Form::JsonLines,
+            Some(_) if self.is_json() => return Err("-o json and --format each set what is written".into()),
+            _ if self.is_json() => Form::JsonLines,
             Some(format) => Form::Text(Format::parse(format, null)?),
             None => {
                 let key_delimiter = self.key_delimiter.as_deref().map(unescape).transpose()?;
@@ -181,7 +194,7 @@ impl Args {
         } else if let [_, second, ..] = &self.topics[..] {
             return Err(format!("{second:?} is a second topic: several are read with --group"));
         }
-        let (start, kcats_stop) = split_stop(&self.offset)?;
+        let (start, kcats_stop) = split_stop(self.offsets())?;
         if kcats_stop.is_some() && (self.until.is_some() || self.exit_at_end) {
             return Err("-o e@TIME, --until and -e each set where to stop: use one of them".into());
         }
@@ -211,7 +224,7 @@ impl Args {
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let plan = args.plan().map_err(Failure::usage)?;
     let resolved = args.cluster.resolve(Properties::new())?;
-    let mut decoder = args.schemas.decoder(&resolved, args.json)?;
+    let mut decoder = args.schemas.decoder(&resolved, args.is_json())?;
     let ended = match &args.group {
         Some(group) => group::consume(args, &plan, group, decoder.as_mut(), interrupt).await,
         None => alone(args, &plan, decoder.as_mut(), interrupt).await,

@@ -109,9 +109,11 @@ async fn join(args: &Args, cluster: &Connected, group: &str) -> Result<Consumer,
 
 /// Where partitions are read from of which the group has no committed offset, if --offset says it.
 pub(super) fn reset(args: &Args) -> Result<Option<Reset>, String> {
-    let [text] = &args.offset[..] else {
-        return if args.offset.is_empty() { Ok(None) } else { Err("-o can be given once with -g".into()) };
-    };
+    let mut offsets = args.offsets();
+    let Some(text) = offsets.next() else { return Ok(None) };
+    if offsets.next().is_some() {
+        return Err("-o can be given once with -g".into());
+    }
     let now = Timestamp::now();
     match Offsets::parse(text, Point::Beginning, now)?.everywhere_alike() {
         Some(Point::Beginning) => Ok(Some(Reset::Earliest)),
