@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use milena_registry::{DynamicSchema, DynamicValue, Reference, Schema, SchemaType, SerdeError};
 use regex::Regex;
 
+use super::name::type_of;
 use crate::exit::{Exit, Failure};
 
 /// A schema of a file, and the message of it that values are.
@@ -42,16 +43,9 @@ impl Local {
 
 /// The schema of a file, and those that it imports, each before those that use it.
 pub(super) fn read(path: &Path) -> Result<(Schema, Vec<(Reference, Schema)>), Failure> {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let kind = match ending.as_str() {
-        "avsc" | "avro" => SchemaType::Avro,
-        "proto" => SchemaType::Protobuf,
-        "json" | "jsonschema" => SchemaType::Json,
-        _ => {
-            let what =
-                format!("{}: the type of the schema is not known by the name of the file", path.display());
-            return Err(Failure::usage(what).hint("The endings are .avsc, .proto, .json and .jsonschema."));
-        }
+    let Some(kind) = type_of(path) else {
+        let what = format!("{}: the type of the schema is not known by the name of the file", path.display());
+        return Err(Failure::usage(what).hint("The endings are .avsc, .avro, .proto, .json and .jsonschema."));
     };
     let text = text(path)?;
     let mut imported =

@@ -11,6 +11,7 @@ mod note;
 mod reading;
 mod writing;
 
+pub(crate) use self::name::{type_of, versioned};
 pub(crate) use self::note::Note;
 pub(crate) use self::reading::{Decoder, ReadOptions, Seen};
 pub(crate) use self::writing::{Encoder, WriteOptions};

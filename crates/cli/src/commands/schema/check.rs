@@ -106,7 +106,7 @@ async fn locally(args: &Args, new: &SchemaFile) -> Result<(), Failure> {
         args.references.iter().map(|text| local_reference(text).map_err(|why| wrong_reference(text, &why)));
     let others: Vec<LocalReference> = others.collect::<Result<_, _>>()?;
     // A file without a type in its name is of the type of the others.
-    let kind = args.kind.or_else(|| new.kind(None).ok());
+    let kind = args.kind.map(Into::into).or_else(|| new.kind(None).ok());
     let names = args.against.iter().map(|path| file(path));
     let files: Vec<SchemaFile> = names.chain([new.clone()]).collect();
     if files.iter().filter(|file| file.is_stdin()).count() > 1 {
@@ -114,7 +114,10 @@ async fn locally(args: &Args, new: &SchemaFile) -> Result<(), Failure> {
     }
     let mut found = Vec::new();
     for file in &files {
-        found.push(file.found(file.kind(None).ok().filter(|_| args.kind.is_none()).or(kind), &others).await?);
+        found.push(
+            file.found(file.kind(None).ok().filter(|_| args.kind.is_none()).or(kind.clone()), &others)
+                .await?,
+        );
     }
     let Some(new) = found.pop() else { return Err(Failure::usage("there is no file")) };
     compare(args, args.compatibility.unwrap_or_default(), &new, &found)
@@ -129,7 +132,7 @@ async fn remotely(args: &Args, subject: &str, new: &SchemaFile) -> Result<(), Fa
     let references = references.map(|text| remote_reference(text).map_err(|why| wrong_reference(text, &why)));
     let references: Vec<RemoteReference> = references.collect::<Result<_, _>>()?;
     let registry = args.registry.client()?;
-    let schema = of_file(&registry, new, args.kind, &references).await?;
+    let schema = of_file(&registry, new, args.kind.map(Into::into), &references).await?;
     if let Some(level) = args.compatibility {
         let needed = registry.resolve(&schema).await?;
         let new = Found { schema, needed, name: new.to_string() };

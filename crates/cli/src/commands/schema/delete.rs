@@ -2,10 +2,10 @@
 
 use milena_registry::{Deletion, RegistryError, SchemaRegistry, Version};
 
-use super::named::versioned;
 use crate::exit::Failure;
 use crate::output::{tell, write_out};
 use crate::registry_options::Registry;
+use crate::schemas::versioned;
 
 const HELP: &str = "\
 Examples:

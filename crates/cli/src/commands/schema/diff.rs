@@ -80,8 +80,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage("- is named twice, and stdin can be read once"));
     }
     let registry = registry_for(&[&args.from, &args.to], &args.registry)?;
-    let from = args.from.found(registry.as_ref(), args.kind, &args.references).await?;
-    let to = args.to.found(registry.as_ref(), args.kind, &args.references).await?;
+    let from = args.from.found(registry.as_ref(), args.kind.map(Into::into), &args.references).await?;
+    let to = args.to.found(registry.as_ref(), args.kind.map(Into::into), &args.references).await?;
     let (old, new) = (from.parsed()?, to.parsed()?);
     let parts = compat::diff(&old, &new);
     let (before, after) = (references(&from.schema), references(&to.schema));

@@ -7,12 +7,12 @@ use milena_registry::{Schema, Version};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::named::versioned;
 use super::pretty::pretty;
 use super::references;
 use crate::exit::Failure;
 use crate::output::{to_json, write_out};
 use crate::registry_options::Registry;
+use crate::schemas::versioned;
 
 const HELP: &str = "\
 Examples:

@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::exit::{Exit, Failure};
 use crate::registry_options::Registry;
+use crate::schemas::{type_of, versioned};
 
 /// The type of a schema in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,15 +32,6 @@ impl From<Kind> for SchemaType {
         }
     }
 }
-
-/// The types by the endings of files.
-const ENDINGS: [(&str, Kind); 5] = [
-    ("avsc", Kind::Avro),
-    ("avro", Kind::Avro),
-    ("proto", Kind::Protobuf),
-    ("json", Kind::Json),
-    ("jsonschema", Kind::Json),
-];
 
 /// A file; `-` is stdin.
 #[derive(Clone, Debug)]
@@ -71,30 +63,13 @@ impl Found {
     }
 }
 
-/// Reads `SUBJECT`, `SUBJECT@VERSION` or `SUBJECT@latest`. A subject may have an @ in its name.
-pub(super) fn versioned(text: &str) -> Result<(String, Option<Version>), String> {
-    let (subject, version) = match text.rsplit_once('@') {
-        Some((subject, "latest")) => (subject, Some(Version::Latest)),
-        Some((subject, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let number = number.parse().ok().filter(|number| *number > 0 && *number <= i32::MAX as u32);
-            let number = number.ok_or("the version after @ is not a number from 1 to 2147483647")?;
-            (subject, Some(Version::Number(number)))
-        }
-        _ => (text, None),
-    };
-    if subject.is_empty() {
-        return Err("write SUBJECT or SUBJECT@VERSION".into());
-    }
-    Ok((subject.to_owned(), version))
-}
-
 /// Reads what `diff` takes.
 pub(super) fn named(text: &str) -> Result<Named, String> {
     let is_file = |text: &str| {
         text == "-"
             || text.contains(['/', '\\'])
             || Path::new(text).is_file()
-            || kind_of(Path::new(text)).is_some()
+            || type_of(Path::new(text)).is_some()
     };
     if let Some(id) = text.strip_prefix("id:") {
         return id.parse().map(Named::Id).map_err(|_| "write id:NUMBER".into());
@@ -123,11 +98,6 @@ pub(super) fn file(path: &str) -> SchemaFile {
     SchemaFile(path.into())
 }
 
-fn kind_of(path: &Path) -> Option<Kind> {
-    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-    ENDINGS.iter().find(|(known, _)| *known == ending).map(|(_, kind)| *kind)
-}
-
 impl fmt::Display for SchemaFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_stdin() { f.write_str("stdin") } else { self.0.display().fmt(f) }
@@ -140,8 +110,8 @@ impl SchemaFile {
     }
 
     /// The type: the one that is given, or that of the ending.
-    pub(super) fn kind(&self, given: Option<Kind>) -> Result<Kind, Failure> {
-        given.or_else(|| kind_of(&self.0)).ok_or_else(|| {
+    pub(super) fn kind(&self, given: Option<SchemaType>) -> Result<SchemaType, Failure> {
+        given.or_else(|| type_of(&self.0)).ok_or_else(|| {
             Failure::usage(format!("{self}: the type of the schema is not known by the name of the file"))
                 .hint("Add --type avro, protobuf or json. The endings .avsc, .avro, .proto, .json and .jsonschema say it too.")
         })
@@ -181,16 +151,16 @@ impl SchemaFile {
     /// The schema, and what it needs of other files.
     pub(super) async fn found(
         &self,
-        kind: Option<Kind>,
+        kind: Option<SchemaType>,
         others: &[LocalReference],
     ) -> Result<Found, Failure> {
         let kind = self.kind(kind)?;
-        let mut schema = Schema::new(kind.into(), self.text().await?);
+        let mut schema = Schema::new(kind.clone(), self.text().await?);
         let mut needed = Vec::new();
         for LocalReference { name, file } in others {
             let reference = Reference::new(name.clone(), file.to_string(), -1);
             schema = schema.reference(reference.clone());
-            needed.push((reference, Schema::new(kind.into(), file.text().await?)));
+            needed.push((reference, Schema::new(kind.clone(), file.text().await?)));
         }
         Ok(Found { schema, needed, name: self.to_string() })
     }
@@ -245,11 +215,11 @@ impl RemoteReference {
 pub(super) async fn of_file(
     registry: &SchemaRegistry,
     file: &SchemaFile,
-    kind: Option<Kind>,
+    kind: Option<SchemaType>,
     references: &[RemoteReference],
 ) -> Result<Schema, Failure> {
     let kind = file.kind(kind)?;
-    let mut schema = Schema::new(kind.into(), file.text().await?);
+    let mut schema = Schema::new(kind, file.text().await?);
     for reference in references {
         schema = schema.reference(reference.resolved(registry).await?);
     }
@@ -266,7 +236,7 @@ impl Named {
     pub(super) async fn found(
         &self,
         registry: Option<&SchemaRegistry>,
-        kind: Option<Kind>,
+        kind: Option<SchemaType>,
         others: &[LocalReference],
     ) -> Result<Found, Failure> {
         let registry = match (self, registry) {
@@ -297,22 +267,6 @@ pub(super) fn registry_for(names: &[&Named], registry: &Registry) -> Result<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_stand_after_the_last_at_sign() {
-        let check = |text: &str, subject: &str, version: Option<Version>| {
-            assert_eq!(versioned(text), Ok((subject.to_owned(), version)), "{text}");
-        };
-        check("orders-value", "orders-value", None);
-        check("orders-value@3", "orders-value", Some(Version::Number(3)));
-        check("orders-value@latest", "orders-value", Some(Version::Latest));
-        check("a@b", "a@b", None);
-        check("a@b@2", "a@b", Some(Version::Number(2)));
-        check(":.eu:orders@1", ":.eu:orders", Some(Version::Number(1)));
-        for wrong in ["", "@1", "a@0", "a@4294967296"] {
-            assert!(versioned(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn files_are_told_from_subjects() {

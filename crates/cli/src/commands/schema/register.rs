@@ -67,7 +67,7 @@ struct Registered<'a> {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let registry = args.registry.client()?;
     let file = file(&args.file);
-    let schema = of_file(&registry, &file, args.kind, &args.references).await?;
+    let schema = of_file(&registry, &file, args.kind.map(Into::into), &args.references).await?;
     if args.dry_run {
         return dry_run(&registry, &args.subject, &file, &schema).await;
     }
