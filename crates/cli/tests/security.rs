@@ -125,7 +125,7 @@ fn a_user_logs_in_with_the_password_that_was_set_and_nothing_shows_it() {
     assert_eq!(guarded.ok(&["user", "list", "bob", "--json"]), line);
     // A password in an argument is refused, and no message repeats it.
     let run = guarded.run(&["user", "set-password", "bob", "--password", NEW]);
-    assert_fails(&run, 2, "env:NAME, file:PATH, command:PROGRAM or -");
+    assert_fails(&run, 2, "env:NAME, file:PATH or command:PROGRAM, or - for stdin");
     assert!(!run.stderr.contains(NEW), "{}", run.stderr);
     // bob's password is another one than `hunter2` until it is set from stdin.
     assert_fails(

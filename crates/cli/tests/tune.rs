@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use harness::{Cluster, assert_fails, milena, milena_in};
+use harness::{Cluster, Process, assert_fails, milena, milena_in};
 use serde_json::Value;
 
 fn file_of(text: &str) -> tempfile::NamedTempFile {
@@ -280,6 +280,40 @@ fn records_that_name_a_schema_are_read_with_the_given_one() {
     let run = milena_in(&[&["tune", "codec", "-f", "-"][..], QUICK].concat(), &lines);
     let why = json(&run.stdout)["formats"]["not_compared"].as_str().expect("why").to_owned();
     assert!(why.contains("no JSON objects"), "{why}");
+}
+
+#[test]
+fn records_that_name_a_schema_are_read_with_the_registrys() {
+    let mut dev = Process::spawn(&["dev", "--port", "0", "--registry-port", "0"], "");
+    let (_bootstrap, url) = (dev.stdout_line(), dev.stdout_line());
+    let schema = tempfile::Builder::new().suffix(".avsc").tempfile().expect("a file");
+    let text = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"long"}]}"#;
+    std::fs::write(schema.path(), text).expect("written");
+    let path = schema.path().to_str().expect("text");
+    let run = milena(&["schema", "register", "orders-value", path, "--registry", &url]);
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "orders-value version 1 id 1\n", "{}", run.stderr);
+    let framed = |id: &str| {
+        format!("{{\"partition\":0,\"offset\":1,\"timestamp\":5,\"key\":null,\"value_base64\":\"{id}\"}}\n")
+            .repeat(50)
+    };
+    let args = [&["tune", "codec", "-f", "-", "--registry"][..], &[&url], QUICK].concat();
+    let run = milena_in(&args, &framed("AAAAAAEO"));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let formats = &json(&run.stdout)["formats"];
+    let sizes: Vec<_> =
+        formats["formats"].as_array().expect("formats").iter().map(|one| &one["value_bytes"]).collect();
+    assert_eq!(sizes, [8.0, 6.0, 8.0], "{formats}");
+    assert_eq!(formats["schemas"]["Avro"]["is_inferred"], false, "{formats}");
+
+    // What the registry does not say is said, and codecs are compared nevertheless.
+    let run = milena_in(&args, &framed("AAAAAAkO"));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let report = json(&run.stdout);
+    let why = report["formats"]["not_compared"].as_str().expect("why");
+    assert!(
+        why.contains('9') && report["codecs"].as_array().is_some_and(|codecs| !codecs.is_empty()),
+        "{why}"
+    );
 }
 
 #[test]

@@ -214,15 +214,15 @@ pub(crate) struct Registry {
 impl Registry {
     /// A client of the registry. Nothing is asked yet.
     pub(crate) fn client(&self) -> Result<SchemaRegistry, Failure> {
+        Ok(self.builder()?.build()?)
+    }
+
+    /// As [`client`](Self::client), for further settings.
+    pub(crate) fn builder(&self) -> Result<SchemaRegistryBuilder, Failure> {
         let builder = self.options.builder(&self.resolve()?)?.ok_or_else(unnamed)?;
         // Somebody waits: one more round after a short wait is enough.
         let wait = Duration::from_millis(200);
-        Ok(builder
-            .timeout(self.timeout)
-            .request_timeout(self.timeout)
-            .retries(1)
-            .retry_wait(wait, wait)
-            .build()?)
+        Ok(builder.timeout(self.timeout).request_timeout(self.timeout).retries(1).retry_wait(wait, wait))
     }
 
     /// All settings of the command.

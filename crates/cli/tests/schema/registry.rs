@@ -73,6 +73,21 @@ fn schemas_of_all_formats_are_registered_listed_and_shown() {
 }
 
 #[test]
+fn a_schema_in_another_order_is_the_same_once_it_is_normalized() {
+    let stage = Stage::start();
+    let files = &stage.files;
+    let one = files
+        .write("one.json", r#"{"type":"object","properties":{"a":{"type":"string"},"b":{"type":"number"}}}"#);
+    let other = files.write(
+        "other.json",
+        r#"{"properties":{"b":{"type":"number"},"a":{"type":"string"}},"type":"object"}"#,
+    );
+    assert_eq!(stage.ok(&["register", "events", &one, "--normalize"]), "events version 1 id 1\n");
+    assert_eq!(stage.ok(&["register", "events", &other, "--normalize"]), "events version 1 id 1\n");
+    assert_eq!(stage.ok(&["register", "events", &other]), "events version 2 id 2\n");
+}
+
+#[test]
 fn what_may_not_follow_is_refused_and_told() {
     let stage = Stage::start();
     let files = &stage.files;

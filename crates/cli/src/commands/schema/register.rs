@@ -38,6 +38,10 @@ pub(super) struct Args {
     #[arg(short, long = "reference", value_name = "NAME=SUBJECT@VERSION", value_parser = remote_reference)]
     references: Vec<RemoteReference>,
 
+    /// Let the registry normalize it: the same schema in another order or form is then the same version
+    #[arg(long)]
+    normalize: bool,
+
     /// Look whether it is there, and whether it may follow, and register nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -65,7 +69,7 @@ struct Registered<'a> {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let registry = args.registry.client()?;
+    let registry = args.registry.builder()?.normalize(args.normalize).build()?;
     let file = file(&args.file);
     let schema = of_file(&registry, &file, args.kind.map(Into::into), &args.references).await?;
     if args.dry_run {

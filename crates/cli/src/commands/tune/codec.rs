@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use milena::{Compression, ProducerSettings};
-use milena_registry::Schema;
+use milena::{Compression, ProducerSettings, Properties};
+use milena_registry::SchemaRegistry;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::format_report::FormatReport;
-use super::formats::Formats;
+use super::formats::{Formats, Given};
 use super::measure::{self, Results};
 use super::report::Report;
 use super::sample::{Sample, Stored};
@@ -21,6 +21,7 @@ use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{to_json, write_out};
 use crate::progress::{Progress, TICK};
+use crate::registry_options::RegistryOptions;
 use crate::tune::advice::advise;
 use crate::tune::candidate::Candidate;
 use crate::tune::figures::figures;
@@ -71,7 +72,8 @@ pub(super) struct Args {
     network: f64,
 
     /// Measure formats with this Avro schema or .proto file. Records that name a schema in Confluent's way are read with it.
-    /// Default: a schema that is inferred from the sample, if its values are JSON objects
+    /// Default: the schema that records name, if a schema registry is named; else one that is inferred from the sample, if its
+    /// values are JSON objects
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
 
@@ -86,6 +88,9 @@ pub(super) struct Args {
     /// The same as -o json
     #[arg(short = 'J', long)]
     json: bool,
+
+    #[command(flatten)]
+    registry: RegistryOptions,
 
     #[command(flatten)]
     cluster: Cluster,
@@ -116,13 +121,31 @@ fn network(text: &str) -> Result<f64, String> {
 pub(super) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let candidates = Candidate::parse_all(&args.codecs).map_err(Failure::usage)?;
     let given = args.schema.as_deref().map(formats::read_schema).transpose()?;
+    let registry = match given {
+        None => args.registry.client(&args.cluster.resolve(Properties::new())?)?,
+        Some(_) => None,
+    };
     let sample = Arc::new(interrupt.or(take(args)).await?);
+    let given = match (given, registry) {
+        (None, Some(registry)) => interrupt.or(named_by(&sample, &registry, args.time / 4)).await?,
+        (given, _) => Ok(given),
+    };
     let batch_bytes = args.batch_bytes(&sample);
     let report = interrupt.or(measured(args, sample, &candidates, batch_bytes, given)).await?;
     if args.json || args.output.is_some() {
         return write_out(&(to_json(&report.shown())? + "\n"));
     }
     write_out(&report.text())
+}
+
+/// The schema that records name, or why it is not known. A registry that does not answer does not delay the measuring.
+async fn named_by(
+    sample: &Sample,
+    registry: &SchemaRegistry,
+    time: Duration,
+) -> Result<Result<Option<Given>, String>, Failure> {
+    let named = tokio::time::timeout(time, formats::named_by(sample, registry)).await;
+    Ok(named.unwrap_or_else(|_| Err("the schema registry has not answered in time".to_owned())))
 }
 
 async fn take(args: &Args) -> Result<Sample, Failure> {
@@ -154,7 +177,7 @@ async fn measured(
     sample: Arc<Sample>,
     candidates: &[Candidate],
     batch_bytes: usize,
-    given: Option<Schema>,
+    given: Result<Option<Given>, String>,
 ) -> Result<Report, Failure> {
     let begin = Instant::now();
     let results = Results::new(candidates.len());
@@ -164,16 +187,18 @@ async fn measured(
         let (chunks, time) = (Arc::clone(&chunks), args.time);
         spawn_blocking(move || {
             // The last turn may take a little longer than expected.
-            let has_formats = formats::may_have(&sample, given.as_ref());
+            let has_formats = given.as_ref().is_ok_and(|given| formats::may_have(&sample, given.as_ref()));
             let limit = if has_formats { time * 6 / 10 } else { time * 17 / 20 };
             let schedule = Schedule::new(&follows(&candidates), chunks.len(), limit);
             let done = measure::run(&sample, &chunks, &candidates, batch_bytes, schedule, &results);
             let two = usual_two(&candidates);
             measure::sizes(&sample, &two, time / 10, &results);
-            results.set_formats(match has_formats {
+            results.set_formats(given.and_then(|given| match has_formats {
                 true => formats::measure(&sample, given.as_ref(), batch_bytes, &two, time / 4),
-                false => Err("the values are no JSON objects, and there is no --schema".to_owned()),
-            });
+                false => Err("the values are no JSON objects, and no schema is known: name it with --schema, or the \
+                              registry with --registry"
+                    .to_owned()),
+            }));
             done
         })
     };

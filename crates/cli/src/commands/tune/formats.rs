@@ -8,7 +8,7 @@ use milena::Header;
 use milena_registry::framing::{self, Part};
 use milena_registry::{
     AvroSchema, Decode as _, DynamicMessage, DynamicProtobuf, DynamicSchema, Encode as _, Format as _,
-    ProtobufSchema, Schema, SchemaType,
+    ProtobufSchema, Reference, Schema, SchemaRegistry, SchemaType,
 };
 
 use super::measure::{record_bytes, thread_ns};
@@ -44,11 +44,40 @@ const LEFT_OUT_MAX: usize = 10;
 const AVRO: &str = "Avro";
 const PROTOBUF: &str = "Protobuf";
 
+/// The schema of the values, of a file or of a registry.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    schema: Schema,
+    /// What it refers to, each before those that use it.
+    needed: Vec<(Reference, Schema)>,
+}
+
+impl Given {
+    fn compiled(&self) -> Result<DynamicSchema, String> {
+        DynamicSchema::compile(&self.schema, &self.needed).map_err(|error| error.to_string())
+    }
+}
+
+/// The schema that the first value with one names.
+///
+/// # Errors
+/// Why the registry does not say it.
+pub(super) async fn named_by(sample: &Sample, registry: &SchemaRegistry) -> Result<Option<Given>, String> {
+    let framed = sample.records.iter().find_map(|record| {
+        let headers = record.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() });
+        framing::detect(Part::Value, record.value.as_deref()?, headers)
+    });
+    let Some(framed) = framed else { return Ok(None) };
+    let schema = registry.schema(framed.schema()).await.map_err(|error| error.to_string())?;
+    let needed = registry.resolve(&schema).await.map_err(|error| error.to_string())?;
+    Ok(Some(Given { schema, needed }))
+}
+
 /// The schema in a file: Avro or Protobuf, by its ending or else by how it begins.
 ///
 /// # Errors
 /// When the file cannot be read, or is neither.
-pub(super) fn read_schema(path: &Path) -> Result<Schema, Failure> {
+pub(super) fn read_schema(path: &Path) -> Result<Given, Failure> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         let message = format!("cannot read {name}: {error}");
@@ -63,15 +92,16 @@ pub(super) fn read_schema(path: &Path) -> Result<Schema, Failure> {
         Some('{' | '[' | '"') => Schema::avro(text),
         _ => Schema::protobuf(text),
     };
-    DynamicSchema::compile(&schema, &[]).map_err(|error| {
+    let given = Given { schema, needed: Vec::new() };
+    given.compiled().map_err(|error| {
         Failure::usage(format!("{name}: {error}"))
             .hint("--schema takes an Avro schema or a .proto file without imports.")
     })?;
-    Ok(schema)
+    Ok(given)
 }
 
 /// Whether there is something to measure.
-pub(super) fn may_have(sample: &Sample, given: Option<&Schema>) -> bool {
+pub(super) fn may_have(sample: &Sample, given: Option<&Given>) -> bool {
     let first = sample.records.iter().find_map(|record| record.value.as_deref());
     given.is_some() || first.is_some_and(|value| value.trim_ascii_start().first() == Some(&b'{'))
 }
@@ -82,7 +112,7 @@ pub(super) fn may_have(sample: &Sample, given: Option<&Schema>) -> bool {
 /// Why there is nothing to compare.
 pub(super) fn measure(
     sample: &Sample,
-    given: Option<&Schema>,
+    given: Option<&Given>,
     batch_bytes: usize,
     codecs: &[Candidate],
     time: Duration,
@@ -100,8 +130,9 @@ pub(super) fn measure(
     let mut kinds = vec![Measurable::json(&texts)];
     for kind in [SchemaType::Avro, SchemaType::Protobuf] {
         let name = if kind == SchemaType::Avro { AVRO } else { PROTOBUF };
-        let made = match given.filter(|given| *given.kind() == kind) {
-            Some(given) => Ok((given.text().to_owned(), false)),
+        let made = match given.filter(|given| *given.schema.kind() == kind) {
+            Some(given) if !given.needed.is_empty() => Err("its schema refers to others".to_owned()),
+            Some(given) => Ok((given.schema.text().to_owned(), false)),
             None => inferred.clone().and_then(|inferred| {
                 let text = if kind == SchemaType::Avro { inferred.avro() } else { inferred.protobuf() };
                 text.map(|text| (text, true))
@@ -153,10 +184,9 @@ struct Texts {
 }
 
 impl Texts {
-    fn of(sample: &Sample, given: Option<&Schema>, time: Duration) -> Result<Self, String> {
+    fn of(sample: &Sample, given: Option<&Given>, time: Duration) -> Result<Self, String> {
         let begin = Instant::now();
-        let schema = given.map(|given| DynamicSchema::compile(given, &[])).transpose();
-        let schema = schema.map_err(|error| error.to_string())?;
+        let schema = given.map(Given::compiled).transpose()?;
         let (mut all, mut left_out, mut bytes) = (Vec::new(), 0, 0);
         for (index, record) in sample.records.iter().enumerate() {
             if all.len() >= VALUES_MAX || bytes >= BYTES_MAX || begin.elapsed() >= time {
