@@ -115,6 +115,7 @@ impl ConnectError {
         self.is_unsent
     }
 
+    #[cfg(feature = "http")]
     pub(crate) fn unsent(self) -> Self {
         Self { is_unsent: true, ..self }
     }
