@@ -293,7 +293,7 @@ fn records_that_name_a_schema_are_read_with_the_registrys() {
     let run = milena(&["schema", "register", "orders-value", path, "--registry", &url]);
     assert_eq!(String::from_utf8_lossy(&run.stdout), "orders-value version 1 id 1\n", "{}", run.stderr);
     let framed = |id: &str| {
-        format!("{{\"partition\":0,\"offset\":1,\"timestamp\":5,\"key\":null,\"value_base64\":\"{id}\"}}\n")
+        format!("{{\"topic\":\"t\",\"partition\":0,\"offset\":1,\"timestamp\":5,\"key\":null,\"value_base64\":\"{id}\"}}\n")
             .repeat(50)
     };
     let args = [&["tune", "codec", "-f", "-", "--registry"][..], &[&url], QUICK].concat();

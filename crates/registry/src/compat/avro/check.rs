@@ -19,10 +19,10 @@ fn claim(reader: &Avro, reads: Id, writer: &Avro, writes: Id) -> Claim {
         // Whatever was written, one branch was: the reader has to read each of them.
         (shape, Shape::Union(branches)) => {
             let each = branches.iter().enumerate().map(|(index, branch)| {
-                let pair = Claim::Pair(String::new(), (reads, *branch));
                 if !matches!(shape, Shape::Union(_)) {
-                    return pair;
+                    return Claim::Pair(index.to_string(), (reads, *branch));
                 }
+                let pair = Claim::Pair(String::new(), (reads, *branch));
                 let detail = format!("no branch of the union reads {}", described(writer, *branch));
                 Claim::As(Box::new(pair), Finding::new(Kind::MissingUnionBranch, index.to_string(), detail))
             });
@@ -68,7 +68,7 @@ fn claim(reader: &Avro, reads: Id, writer: &Avro, writes: Id) -> Claim {
         (reads, writes) if promotes(reads, writes) => Claim::truth(),
         _ => {
             let detail = format!("{} does not read {}", described(reader, reads), described(writer, writes));
-            fails(Kind::TypeMismatch, "type", detail)
+            fails(Kind::TypeMismatch, "", detail)
         }
     }
 }
