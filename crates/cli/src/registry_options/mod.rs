@@ -77,16 +77,11 @@ impl RegistryOptions {
     ///
     /// The credentials of the current profile go to its own registry only; those of a profile that was asked for by name go to the
     /// registry that the command line names, as with clusters.
-    #[allow(dead_code, reason = "for commands that connect to a cluster too")]
     pub(crate) fn client(&self, resolved: &Resolved) -> Result<Option<SchemaRegistry>, Failure> {
-        Ok(match self.builder(resolved)? {
-            Some(builder) => Some(builder.build()?),
-            None => None,
-        })
+        Ok(self.builder(resolved)?.map(SchemaRegistryBuilder::build).transpose()?)
     }
 
     /// As [`client`](Self::client); it is an error if nothing names a registry.
-    #[allow(dead_code, reason = "for commands that connect to a cluster too")]
     pub(crate) fn required(&self, resolved: &Resolved) -> Result<SchemaRegistry, Failure> {
         self.client(resolved)?.ok_or_else(unnamed)
     }
